@@ -1,0 +1,51 @@
+/**
+ * What travels between roles: a frame, the route it belongs to, its place in that route's order, and who speaks.
+ *
+ * Down goes a `Downlink` to a name's subject (the opening frame) or to the hub that took it; up comes an `Uplink` to the gateway's subject.
+ * `replyTo` always names the sender's own subject. Envelopes pass the memory bus by reference: never mutate one.
+ */
+import { Schema } from "effect"
+import { RequestFrame, ResponseFrame } from "./Frame.ts"
+import * as Wire from "./Wire.ts"
+
+/** One stream of one gateway: as in Rivet's protocol, 4 bytes each, held as unsigned integers. */
+export const RouteKey = Schema.Struct({ gatewayId: Wire.u32, requestId: Wire.u32 })
+export type RouteKey = typeof RouteKey.Type
+
+/** What outlives a runner's socket: 16 random bytes, as 32 hexadecimal digits. */
+export const SessionId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/)).pipe(Schema.brand("SessionId"))
+export type SessionId = typeof SessionId.Type
+
+/** Gateway to hub. `traceparent` is W3C trace context, empty where the visitor's request is not traced. */
+export const Downlink = Schema.TaggedStruct("Downlink", {
+  replyTo: Schema.String,
+  name: Schema.String,
+  traceparent: Schema.String,
+  route: RouteKey,
+  index: Wire.u16,
+  frame: RequestFrame
+})
+export type Downlink = typeof Downlink.Type
+
+/** Hub to gateway: from this session, over its connection of this generation. */
+export const Uplink = Schema.TaggedStruct("Uplink", {
+  replyTo: Schema.String,
+  session: Schema.String,
+  generation: Wire.u32,
+  route: RouteKey,
+  index: Wire.u16,
+  frame: ResponseFrame
+})
+export type Uplink = typeof Uplink.Type
+
+/** Gateway to each hub it has streams on: it lives, so its routes there keep their lease. */
+export const LeaseRenewal = Schema.TaggedStruct("LeaseRenewal", { gatewayId: Wire.u32 })
+export type LeaseRenewal = typeof LeaseRenewal.Type
+
+/** All that the bus carries. */
+export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal])
+export type Envelope = typeof Envelope.Type
+
+/** Eight hexadecimal digits each: for logs and spans, never a key on the hot path. */
+export const showRoute = (route: RouteKey): string =>
+  `${route.gatewayId.toString(16).padStart(8, "0")}/${route.requestId.toString(16).padStart(8, "0")}`

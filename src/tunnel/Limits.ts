@@ -1,0 +1,234 @@
+/**
+ * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
+ *
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds.
+ */
+
+/** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
+export interface Limit {
+  readonly value: number
+  readonly unit: "bytes" | "frames" | "envelopes" | "streams" | "routes" | "sessions" | "messages" | "ms" | "count"
+  readonly why: string
+  readonly enforcedBy: string
+}
+
+const KiB = 1024
+const MiB = 1024 * KiB
+
+/** The table itself, for documentation and tests; code uses the plain numbers below. */
+export const table = {
+  windowBytesInitial: {
+    value: 256 * KiB,
+    unit: "bytes",
+    why: "what a stream may send before its first Credit: a tenth slower than 1 MiB on loopback, a quarter of its memory",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  windowBytesMax: {
+    value: 1 * MiB,
+    unit: "bytes",
+    why: "what one stream may have in flight at most; the window grows to it only while its reader keeps up",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  chunkBytesMax: {
+    value: 64 * KiB,
+    unit: "bytes",
+    why: "one body chunk or message fragment: small enough to fit any bus and to let others in between",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  headBytesMax: {
+    value: 64 * KiB,
+    unit: "bytes",
+    why: "a request or response head with its trailers; Node's own parser stops at 16 KiB unless told otherwise",
+    enforcedBy: "gateway/Gateway.ts"
+  },
+  messageBytesMax: {
+    value: 16 * MiB,
+    unit: "bytes",
+    why: "one WebSocket message of a visitor or an app, put together from fragments",
+    enforcedBy: "socket/WsSocket.ts"
+  },
+  linkMessageBytesMax: {
+    value: 1 * MiB,
+    unit: "bytes",
+    why: "one WebSocket message between runner and hub: a turn's frames, a chunk always fits",
+    enforcedBy: "protocol/Link.ts"
+  },
+  linkReplayBytesMax: {
+    value: 4 * MiB,
+    unit: "bytes",
+    why: "sent but unacknowledged link messages kept for a reconnect; older ones are forgotten and their streams fail cleanly",
+    enforcedBy: "protocol/Link.ts"
+  },
+  linkQueueBytesMax: {
+    value: 64 * MiB,
+    unit: "bytes",
+    why: "frames waiting for a runner's socket: the sum of its streams' windows, and the last wall should credit fail",
+    enforcedBy: "protocol/Link.ts"
+  },
+  linkAckBytes: {
+    value: 256 * KiB,
+    unit: "bytes",
+    why: "an acknowledgement is owed after this much was received with nothing going the other way",
+    enforcedBy: "protocol/Link.ts"
+  },
+  socketHighWaterBytes: {
+    value: 256 * KiB,
+    unit: "bytes",
+    why: "unsent bytes in a socket above which its writer waits, so that control frames overtake in our queue and not behind the kernel's",
+    enforcedBy: "socket/MessageSocket.ts"
+  },
+  inboxEnvelopesMax: {
+    value: 8192,
+    unit: "envelopes",
+    why: "a subscriber's inbox on the memory bus; credit keeps it far below, a publisher waits when it is full",
+    enforcedBy: "bus/MessageBus.ts"
+  },
+  publishTimeoutMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long a publish may wait for a full inbox or an unconfirmed server before it has failed",
+    enforcedBy: "bus/MessageBus.ts"
+  },
+  publishAttempts: {
+    value: 3,
+    unit: "count",
+    why: "a relay tries a failed publish again before it reports the stream broken",
+    enforcedBy: "hub/Relay.ts"
+  },
+  routesMax: {
+    value: 131_072,
+    unit: "routes",
+    why: "open routes of one hub; a new request beyond them is answered overloaded, a live route is never evicted",
+    enforcedBy: "route/RouteStore.ts"
+  },
+  tombstonesMax: {
+    value: 131_072,
+    unit: "routes",
+    why: "closed routes remembered so that a late frame is not taken for a forged one; the oldest go first",
+    enforcedBy: "route/RouteStore.ts"
+  },
+  tombstoneMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "as long as a frame may reasonably be under way after its stream ended",
+    enforcedBy: "route/RouteStore.ts"
+  },
+  halfClosedMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "how long a runner may still echo a close the gateway sent first",
+    enforcedBy: "route/RouteStore.ts"
+  },
+  leaseMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "a gateway that was not heard of for this long is gone, and its routes with it; three renewals may be lost",
+    enforcedBy: "route/RouteStore.ts"
+  },
+  leaseRenewalMs: {
+    value: 8_000,
+    unit: "ms",
+    why: "a gateway with open streams tells their hubs so this often",
+    enforcedBy: "gateway/InFlight.ts"
+  },
+  streamsPerSessionMax: {
+    value: 8192,
+    unit: "streams",
+    why: "open streams of one runner session; another runner of that name, or overloaded, takes the next",
+    enforcedBy: "hub/RunnerDirectory.ts"
+  },
+  sessionsMax: {
+    value: 65_536,
+    unit: "sessions",
+    why: "runner sessions of one hub, those in their grace period among them",
+    enforcedBy: "hub/RunnerDirectory.ts"
+  },
+  sessionGraceMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
+    enforcedBy: "hub/Session.ts"
+  },
+  abuseRefusalsMax: {
+    value: 100,
+    unit: "frames",
+    why: "Unknown or Foreign frames of one connection within abuseWindowMs before it is closed; late ones do not count",
+    enforcedBy: "hub/Relay.ts"
+  },
+  abuseWindowMs: {
+    value: 10_000,
+    unit: "ms",
+    why: "the span over which refused or undecodable messages add up to abuse",
+    enforcedBy: "hub/Relay.ts"
+  },
+  helloTimeoutMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "a runner that connected introduces itself within this time, and a hub answers within it",
+    enforcedBy: "hub/Handshake.ts"
+  },
+  heartbeatMs: {
+    value: 10_000,
+    unit: "ms",
+    why: "each side pings this often; keeps NAT bindings warm as well",
+    enforcedBy: "protocol/Heartbeat.ts"
+  },
+  heartbeatDeadlineMs: {
+    value: 25_000,
+    unit: "ms",
+    why: "nothing received for this long: the connection is dead. Two pings may be lost",
+    enforcedBy: "protocol/Heartbeat.ts"
+  },
+  reconnectFirstMs: {
+    value: 200,
+    unit: "ms",
+    why: "the first wait before a runner dials again; doubles from there, with 20 % jitter",
+    enforcedBy: "runner/Reconnect.ts"
+  },
+  reconnectMaxMs: {
+    value: 3_000,
+    unit: "ms",
+    why: "the longest wait between two dials: a hub that came back has its runners within 5 s",
+    enforcedBy: "runner/Reconnect.ts"
+  },
+  responseStartMs: {
+    value: 120_000,
+    unit: "ms",
+    why: "from the whole request sent to the head of its answer",
+    enforcedBy: "gateway/HttpStream.ts"
+  },
+  webSocketOpenMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "from the visitor's upgrade to the app's yes or no",
+    enforcedBy: "gateway/SocketStream.ts"
+  },
+  inFlightMax: {
+    value: 65_536,
+    unit: "streams",
+    why: "requests and WebSockets of one gateway at once; the next is answered overloaded",
+    enforcedBy: "gateway/InFlight.ts"
+  },
+  requestBodyBytesMax: {
+    value: 0,
+    unit: "bytes",
+    why: "0 is no limit: bodies stream and cost one window; operators set theirs",
+    enforcedBy: "gateway/Gateway.ts"
+  },
+  drainMs: {
+    value: 20_000,
+    unit: "ms",
+    why: "how long open streams may finish after the first SIGTERM",
+    enforcedBy: "server/Server.ts"
+  }
+} as const satisfies Readonly<Record<string, Limit>>
+
+/** The names of all limits. */
+export type LimitName = keyof typeof table
+
+const plain = Object.fromEntries(Object.entries(table).map(([name, limit]) => [name, limit.value])) as {
+  readonly [Name in LimitName]: number
+}
+
+/** The same limits as plain numbers, in the unit their name ends with. */
+export const limits: { readonly [Name in LimitName]: number } = plain
