@@ -216,13 +216,36 @@ export const bodyBytes = (frame: RequestFrame | ResponseFrame): number => {
   }
 }
 
-/** Whether a frame may overtake data of its own stream, and so carries no place in its order. */
+/** Whether a frame has a place in its stream's order, and so spends an index. Aborts and credit do not: whoever speaks for a lost peer cannot know the next index. */
+export const isSequenced = (frame: RequestFrame | ResponseFrame): boolean => {
+  switch (frame._tag) {
+    case "Credit":
+    case "RequestAbort":
+    case "ResponseAbort":
+      return false
+    case "RequestStart":
+    case "RequestChunk":
+    case "RequestTrailers":
+    case "WebSocketOpen":
+    case "WebSocketMessage":
+    case "WebSocketClose":
+    case "Informational":
+    case "ResponseStart":
+    case "ResponseChunk":
+    case "ResponseTrailers":
+    case "WebSocketMessageAck":
+      return true
+    default:
+      return absurd(frame)
+  }
+}
+
+/** Whether a frame may overtake data on its way. A ResponseAbort stays in line: what the app sent before it failed still reaches the visitor. */
 export const overtakes = (frame: RequestFrame | ResponseFrame): boolean => {
   switch (frame._tag) {
     case "Credit":
     case "RequestAbort":
       return true
-    // A ResponseAbort stays in line: what the app sent before it failed still reaches the visitor.
     case "ResponseAbort":
     case "RequestStart":
     case "RequestChunk":

@@ -1,0 +1,129 @@
+/**
+ * `MessageSocket` over the `ws` package, for accepted and for dialled sockets, and the `Dialer` that opens real ones.
+ *
+ * Reading is paused at the socket while unpulled bytes stand above the mark, so a slow consumer costs one mark of memory and no more.
+ */
+import type { IncomingMessage } from "node:http"
+import { Effect, Layer } from "effect"
+import { WebSocket } from "ws"
+import { limits } from "../tunnel/Limits.ts"
+import {
+  DialError,
+  Dialer,
+  type DialOptions,
+  fromParts,
+  Inbox,
+  type MessageSocket,
+  SocketClosed,
+  sendableCloseCode,
+  sendableCloseReason
+} from "./MessageSocket.ts"
+
+/** How long a peer may take to answer our close frame before the connection is cut. */
+const closeTimeoutMs = 2_000
+
+/** Options both ends share: no compression inside the tunnel, messages bounded. */
+export const wsOptions = { perMessageDeflate: false, maxPayload: limits.messageBytesMax } as const
+
+/** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
+export const fromWebSocket = (ws: WebSocket): MessageSocket => {
+  const inbox = new Inbox(limits.socketHighWaterBytes, (on) => {
+    if (ws.readyState !== WebSocket.OPEN) return
+    if (on) ws.resume()
+    else ws.pause()
+  })
+  let waiting: Array<() => void> = []
+  const wake = () => {
+    const woken = waiting
+    waiting = []
+    for (const f of woken) f()
+  }
+  const onSent = () => {
+    if (waiting.length > 0 && ws.bufferedAmount < limits.socketHighWaterBytes) wake()
+  }
+  ws.binaryType = "nodebuffer"
+  ws.on("message", (data, binary) => inbox.offer({ data: data as Buffer, binary }))
+  ws.on("error", () => {
+    // `close` follows every error, with the code that says what went wrong.
+  })
+  ws.on("close", (code, reason) => {
+    inbox.close(new SocketClosed({ code, reason: reason.toString() }))
+    wake()
+  })
+  if (ws.isPaused) ws.resume()
+  return fromParts(inbox, {
+    protocol: ws.protocol,
+    sendUnsafe: (data, { binary, finish }) => {
+      if (ws.readyState !== WebSocket.OPEN) return false
+      ws.send(data, { binary, fin: finish, compress: false }, onSent)
+      return ws.bufferedAmount < limits.socketHighWaterBytes
+    },
+    whenWritableUnsafe: (f) => {
+      if (ws.readyState !== WebSocket.OPEN || ws.bufferedAmount < limits.socketHighWaterBytes) f()
+      else waiting.push(f)
+    },
+    closeUnsafe: (code, reason) => {
+      if (ws.readyState === WebSocket.CLOSED || ws.readyState === WebSocket.CLOSING) return
+      const kill = setTimeout(() => ws.terminate(), closeTimeoutMs)
+      ws.once("close", () => clearTimeout(kill))
+      // A paused socket would never read the peer's answer.
+      if (ws.isPaused) ws.resume()
+      ws.close(sendableCloseCode(code), sendableCloseReason(reason))
+    },
+    terminateUnsafe: () => ws.terminate()
+  })
+}
+
+const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
+  Effect.callback((resume) => {
+    const headers: Record<string, Array<string>> = {}
+    for (const [name, value] of options.headers) (headers[name] ??= []).push(value)
+    let ws: WebSocket
+    try {
+      ws = new WebSocket(url, [...options.protocols], {
+        ...wsOptions,
+        // Node's types allow only one value per name here; Node itself writes each.
+        headers: headers as Record<string, never>,
+        handshakeTimeout: limits.helloTimeoutMs
+      })
+    } catch (error) {
+      // An invalid URL or header value is thrown, not emitted.
+      resume(Effect.fail(new DialError({ url, reason: "Refused", status: undefined, message: String(error) })))
+      return
+    }
+    const onResponse = (_request: unknown, response: IncomingMessage) => {
+      const status = response.statusCode ?? 0
+      resume(
+        Effect.fail(new DialError({ url, reason: "Refused", status, message: `the server answered HTTP ${status}` }))
+      )
+      response.resume()
+      ws.terminate()
+    }
+    const onError = (error: Error) => {
+      const timedOut = error.message.includes("timed out")
+      resume(
+        Effect.fail(
+          new DialError({
+            url,
+            reason: timedOut ? "Timeout" : "Unreachable",
+            status: undefined,
+            message: error.message === "" ? String((error as NodeJS.ErrnoException).code ?? error) : error.message
+          })
+        )
+      )
+    }
+    ws.once("unexpected-response", onResponse)
+    ws.once("error", onError)
+    ws.once("open", () => {
+      ws.off("error", onError)
+      resume(Effect.succeed(fromWebSocket(ws)))
+    })
+    return Effect.sync(() => {
+      // Interrupted during the handshake: `terminate` reports an error that nobody waits for any more.
+      ws.on("error", () => {})
+      ws.terminate()
+    })
+  })
+
+/** Dials over TCP or TLS. */
+export const layerDialer: Layer.Layer<Dialer> = Layer.succeed(Dialer, { dial })
