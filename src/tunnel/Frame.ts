@@ -216,6 +216,42 @@ export const bodyBytes = (frame: RequestFrame | ResponseFrame): number => {
   }
 }
 
+const frameOverheadBytes = 24
+
+const headerBytes = (headers: HeaderList): number => {
+  let bytes = 0
+  for (const [name, value] of headers) bytes += name.length + value.length + 4
+  return bytes
+}
+
+/** Roughly what a frame weighs in a queue or a message, head and body: for filling messages and bounding queues, not for credit. */
+export const weightBytes = (frame: RequestFrame | ResponseFrame): number => {
+  switch (frame._tag) {
+    case "RequestStart":
+      return frameOverheadBytes + frame.target.length + headerBytes(frame.headers) + frame.body.length
+    case "ResponseStart":
+      return frameOverheadBytes + headerBytes(frame.headers) + frame.body.length
+    case "RequestChunk":
+    case "ResponseChunk":
+      return frameOverheadBytes + frame.body.length
+    case "WebSocketMessage":
+      return frameOverheadBytes + frame.data.length
+    case "WebSocketOpen":
+    case "Informational":
+    case "RequestTrailers":
+    case "ResponseTrailers":
+      return frameOverheadBytes + headerBytes(frame.headers)
+    case "RequestAbort":
+    case "ResponseAbort":
+    case "WebSocketMessageAck":
+    case "WebSocketClose":
+    case "Credit":
+      return frameOverheadBytes
+    default:
+      return absurd(frame)
+  }
+}
+
 /** Whether a frame has a place in its stream's order, and so spends an index. Aborts and credit do not: whoever speaks for a lost peer cannot know the next index. */
 export const isSequenced = (frame: RequestFrame | ResponseFrame): boolean => {
   switch (frame._tag) {

@@ -1,0 +1,228 @@
+/**
+ * The sending half of a runner–hub conversation, the same on both ends: queues frames, lets control overtake data, puts what one turn produced
+ * into one message, and keeps what was sent until the peer has it, so that a reconnect loses nothing and repeats nothing.
+ *
+ * A link belongs to a session, not to a socket: `attach` gives it one, `detach` takes it away, frames wait meanwhile. Pure and synchronous.
+ */
+import type { MessageSocket } from "../socket/MessageSocket.ts"
+import type { RouteKey } from "../tunnel/Envelope.ts"
+import { overtakes, type RequestFrame, type ResponseFrame, weightBytes } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
+import type { Turn } from "../tunnel/Turn.ts"
+import type { LinkFrame } from "./Wayleave1.ts"
+
+/** A queue that forgets what it gave out without moving the rest each time. */
+class Fifo<A> {
+  private items: Array<A> = []
+  private head = 0
+  get length(): number {
+    return this.items.length - this.head
+  }
+  push(item: A): void {
+    this.items.push(item)
+  }
+  peek(): A | undefined {
+    return this.items[this.head]
+  }
+  shift(): A | undefined {
+    if (this.head === this.items.length) return undefined
+    const item = this.items[this.head]
+    this.items[this.head] = undefined as A
+    this.head++
+    if (this.head === this.items.length) {
+      this.items = []
+      this.head = 0
+    } else if (this.head > 1024 && this.head * 2 > this.items.length) {
+      this.items = this.items.slice(this.head)
+      this.head = 0
+    }
+    return item
+  }
+  at(index: number): A | undefined {
+    return this.items[this.head + index]
+  }
+  /** Keeps what passes; returns what did not. */
+  extract(drop: (item: A) => boolean): Array<A> {
+    const dropped: Array<A> = []
+    const kept: Array<A> = []
+    for (let i = this.head; i < this.items.length; i++) {
+      const item = this.items[i] as A
+      if (drop(item)) dropped.push(item)
+      else kept.push(item)
+    }
+    this.items = kept
+    this.head = 0
+    return dropped
+  }
+}
+
+/** A message is closed once it holds this much; one chunk more still fits any limit. */
+const messageTargetBytes = limits.chunkBytesMax
+
+const whole = { binary: true, finish: true } as const
+
+export interface LinkOptions<Out> {
+  /** Encodes one numbered message. */
+  readonly encode: (received: number, frames: ReadonlyArray<LinkFrame<Out>>) => Uint8Array
+  /** Encodes the unnumbered message that only says what was received. */
+  readonly encodeAck: (received: number) => Uint8Array
+  readonly turn: Turn
+}
+
+export class Link<Out extends RequestFrame | ResponseFrame> {
+  private readonly options: LinkOptions<Out>
+  private readonly control = new Fifo<LinkFrame<Out>>()
+  private readonly data = new Fifo<LinkFrame<Out>>()
+  private queued = 0
+  private socket: MessageSocket | undefined
+  private scheduled = false
+  private blocked = false
+  // Numbered messages the peer has not acknowledged: the first of them is number `sent - unacknowledged.length`.
+  private readonly unacknowledged = new Fifo<Uint8Array>()
+  private unacknowledgedBytes = 0
+  private sent = 0
+  private received = 0
+  private receivedBytesUnacknowledged = 0
+
+  constructor(options: LinkOptions<Out>) {
+    this.options = options
+  }
+
+  /** Numbered messages received from the peer in this session. */
+  get receivedCount(): number {
+    return this.received
+  }
+
+  /** Bytes waiting to be put into messages. */
+  get queuedBytes(): number {
+    return this.queued
+  }
+
+  /** Bytes sent and kept for a reconnect. */
+  get replayBytes(): number {
+    return this.unacknowledgedBytes
+  }
+
+  /** Queues a frame for the end of the turn. `false`: the queue is at its wall and the frame was not taken; credit should never let it come to that. */
+  send(frame: LinkFrame<Out>): boolean {
+    const bytes = weightBytes(frame.frame)
+    if (overtakes(frame.frame)) this.control.push(frame)
+    else {
+      if (this.queued + bytes > limits.linkQueueBytesMax) return false
+      this.data.push(frame)
+    }
+    this.queued += bytes
+    if (this.socket === undefined || this.blocked) return true
+    if (this.queued > messageTargetBytes) this.flush()
+    else this.schedule()
+    return true
+  }
+
+  /** Writes an unnumbered message now, ahead of everything queued. Dropped without a socket: such messages speak only of the present. */
+  sendNow(message: Uint8Array): void {
+    this.socket?.sendUnsafe(message, whole)
+  }
+
+  /** Takes the queued data of one stream out again and returns it: its stream was aborted. */
+  withdraw(route: RouteKey): ReadonlyArray<LinkFrame<Out>> {
+    if (this.data.length === 0) return []
+    const withdrawn = this.data.extract(
+      (queued) => queued.route.requestId === route.requestId && queued.route.gatewayId === route.gatewayId
+    )
+    for (const { frame } of withdrawn) this.queued -= weightBytes(frame)
+    return withdrawn
+  }
+
+  /** Whether everything after the peer's `received` messages is still here to be repeated. */
+  canResume(peerReceived: number): boolean {
+    return peerReceived <= this.sent && peerReceived >= this.sent - this.unacknowledged.length
+  }
+
+  /** Goes on over `socket`: repeats what the peer lacks, then sends what waits. Ask `canResume` first. */
+  attach(socket: MessageSocket, peerReceived: number): void {
+    this.acknowledged(peerReceived)
+    this.socket = socket
+    this.blocked = false
+    this.receivedBytesUnacknowledged = 0
+    let writable = true
+    for (let i = 0; i < this.unacknowledged.length; i++) {
+      writable = socket.sendUnsafe(this.unacknowledged.at(i) as Uint8Array, whole)
+    }
+    if (writable) this.flush()
+    else this.block(socket)
+  }
+
+  /** The socket is gone, or another has taken over; frames wait. */
+  detach(socket: MessageSocket): void {
+    if (this.socket !== socket) return
+    this.socket = undefined
+    this.blocked = false
+  }
+
+  /** Notes a numbered message of `bytes` that was dealt with, and acknowledges where nothing else soon will. */
+  onReceived(bytes: number): void {
+    this.received++
+    this.receivedBytesUnacknowledged += bytes
+    if (this.receivedBytesUnacknowledged >= limits.linkAckBytes) {
+      this.receivedBytesUnacknowledged = 0
+      this.sendNow(this.options.encodeAck(this.received))
+    }
+  }
+
+  /** The peer has received this many numbered messages. Never goes back: a repeated message carries an old count. */
+  acknowledged(peerReceived: number): void {
+    const first = this.sent - this.unacknowledged.length
+    if (peerReceived > this.sent) return
+    for (let i = first; i < peerReceived; i++) {
+      this.unacknowledgedBytes -= (this.unacknowledged.shift() as Uint8Array).length
+    }
+  }
+
+  private schedule(): void {
+    if (this.scheduled) return
+    this.scheduled = true
+    this.options.turn(() => {
+      this.scheduled = false
+      this.flush()
+    })
+  }
+
+  private flush(): void {
+    const socket = this.socket
+    if (socket === undefined || this.blocked) return
+    while (this.control.length > 0 || this.data.length > 0) {
+      if (!socket.sendUnsafe(this.nextMessage(), whole)) return this.block(socket)
+    }
+  }
+
+  private block(socket: MessageSocket): void {
+    this.blocked = true
+    socket.whenWritableUnsafe(() => {
+      if (this.socket !== socket) return
+      this.blocked = false
+      this.flush()
+    })
+  }
+
+  private nextMessage(): Uint8Array {
+    const frames: Array<LinkFrame<Out>> = []
+    let bytes = 0
+    while (bytes < messageTargetBytes) {
+      const frame = this.control.shift() ?? this.data.shift()
+      if (frame === undefined) break
+      frames.push(frame)
+      bytes += weightBytes(frame.frame)
+    }
+    this.queued -= bytes
+    this.receivedBytesUnacknowledged = 0
+    const message = this.options.encode(this.received, frames)
+    this.sent++
+    this.unacknowledged.push(message)
+    this.unacknowledgedBytes += message.length
+    // Beyond the bound the oldest are forgotten: a reconnect that would need them cannot resume, and its streams fail cleanly.
+    while (this.unacknowledgedBytes > limits.linkReplayBytesMax && this.unacknowledged.length > 1) {
+      this.unacknowledgedBytes -= (this.unacknowledged.shift() as Uint8Array).length
+    }
+    return message
+  }
+}
