@@ -1,0 +1,116 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Schema } from "effect"
+import { ReceiveWindow, SendWindow } from "../../src/tunnel/Credit.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
+
+const kib = 1024
+const bounds = { initialBytes: 256 * kib, maxBytes: 1024 * kib }
+
+describe("SendWindow", () => {
+  it("spends what was granted and no more", () => {
+    const window = new SendWindow(10)
+    window.spend(10)
+    assert.strictEqual(window.availableBytes, 0)
+    assert.throws(() => window.spend(1))
+    window.grant(4)
+    assert.strictEqual(window.availableBytes, 4)
+  })
+
+  it("cuts pieces by credit and by the chunk maximum", () => {
+    const window = new SendWindow(100 * kib)
+    assert.strictEqual(window.pieceBytes(7), 7)
+    assert.strictEqual(window.pieceBytes(1e9), limits.chunkBytesMax)
+    window.spend(64 * kib)
+    assert.strictEqual(window.pieceBytes(1e9), 36 * kib)
+    window.spend(36 * kib)
+    assert.strictEqual(window.pieceBytes(1e9), 0)
+  })
+
+  it("a grant after close is a no-op", () => {
+    const window = new SendWindow(10)
+    window.close()
+    window.grant(50)
+    assert.strictEqual(window.availableBytes, 0)
+    window.spend(1)
+  })
+
+  it("stays exact however much a peer grants", () => {
+    const window = new SendWindow(Number.MAX_SAFE_INTEGER - 5)
+    window.grant(0xffff_ffff)
+    assert.strictEqual(window.availableBytes, Number.MAX_SAFE_INTEGER)
+  })
+})
+
+describe("ReceiveWindow", () => {
+  it("refuses the first byte beyond what was granted", () => {
+    const window = new ReceiveWindow(bounds)
+    assert.isTrue(window.received(256 * kib))
+    assert.isFalse(window.received(1))
+  })
+
+  it("grants once a quarter of the window was consumed, not before", () => {
+    const window = new ReceiveWindow(bounds)
+    window.received(128 * kib)
+    assert.strictEqual(window.consumed(64 * kib - 1, true), 0)
+    assert.strictEqual(window.consumed(1, true), 64 * kib)
+    assert.strictEqual(window.heldBytes, 64 * kib)
+  })
+
+  it("doubles up to its maximum while its reader never stalls", () => {
+    const window = new ReceiveWindow(bounds)
+    let grown = 0
+    for (let i = 0; i < 64; i++) {
+      assert.isTrue(window.received(64 * kib))
+      grown += window.consumed(64 * kib, false)
+    }
+    assert.strictEqual(window.windowBytes, bounds.maxBytes)
+    // All that came was granted again, and the growth on top of it, up to what is not owed yet.
+    assert.isAtLeast(grown, 64 * 64 * kib + (bounds.maxBytes - bounds.initialBytes) - bounds.maxBytes / 4)
+  })
+
+  it("a stall anywhere within a window keeps it from growing", () => {
+    const window = new ReceiveWindow(bounds)
+    for (let i = 0; i < 64; i++) {
+      assert.isTrue(window.received(64 * kib))
+      window.consumed(64 * kib, i % 4 === 3)
+    }
+    assert.strictEqual(window.windowBytes, bounds.initialBytes)
+  })
+
+  it("neither grants nor refuses after close", () => {
+    const window = new ReceiveWindow(bounds)
+    window.received(256 * kib)
+    window.close()
+    assert.strictEqual(window.consumed(256 * kib, false), 0)
+    assert.isTrue(window.received(1))
+  })
+
+  it.prop(
+    "sender and receiver in step: never an overflow, never above one window, never a deadlock",
+    {
+      steps: Schema.Array(
+        Schema.Struct({ send: Schema.Natural, consume: Schema.Natural, stalled: Schema.Boolean, late: Schema.Boolean })
+      )
+    },
+    ({ steps }) => {
+      const receiver = new ReceiveWindow(bounds)
+      const sender = new SendWindow(bounds.initialBytes)
+      let travelling: Array<number> = []
+      for (const step of steps) {
+        const bytes = Math.min(step.send % (2 * bounds.maxBytes), sender.availableBytes)
+        sender.spend(bytes)
+        if (!receiver.received(bytes)) return false
+        if (receiver.heldBytes > receiver.windowBytes || receiver.windowBytes > bounds.maxBytes) return false
+        const grant = receiver.consumed(step.consume % (receiver.heldBytes + 1), step.stalled)
+        if (grant > 0) travelling.push(grant)
+        if (!step.late) {
+          for (const one of travelling) sender.grant(one)
+          travelling = []
+        }
+      }
+      for (const one of travelling) sender.grant(one)
+      const last = receiver.consumed(receiver.heldBytes, true)
+      return sender.availableBytes + last > 0
+    }
+  )
+})

@@ -1,0 +1,136 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Schema } from "effect"
+import { isTerminal, RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
+import {
+  onRequestFrame,
+  onResponseFrame,
+  requestEvent,
+  responseEvent,
+  type Step,
+  type StreamState,
+  table,
+  transition
+} from "../../src/tunnel/StreamState.ts"
+
+const none = new Uint8Array(0)
+const start = (streamed: boolean): RequestFrame => ({
+  _tag: "RequestStart",
+  method: "GET",
+  target: "/",
+  headers: [],
+  body: none,
+  streamed
+})
+const chunkDown = (finish: boolean): RequestFrame => ({ _tag: "RequestChunk", body: none, finish })
+const head = (streamed: boolean): ResponseFrame => ({
+  _tag: "ResponseStart",
+  status: 200,
+  headers: [],
+  body: none,
+  streamed
+})
+const chunkUp = (finish: boolean): ResponseFrame => ({ _tag: "ResponseChunk", body: none, finish })
+const states = Object.keys(table) as Array<StreamState>
+
+/** Applies frames in turn and says what was done with the last. `<` goes down, `>` comes up. */
+const run = (...frames: ReadonlyArray<readonly ["<", RequestFrame] | readonly [">", ResponseFrame]>) => {
+  let state: StreamState = "Idle"
+  let action = ""
+  for (const [direction, frame] of frames) {
+    const step: Step = direction === "<" ? onRequestFrame(state, frame) : onResponseFrame(state, frame)
+    state = step.state
+    action = step.action
+  }
+  return `${action} ${state}`
+}
+
+describe("StreamState", () => {
+  it("walks an exchange with both bodies streamed", () => {
+    assert.strictEqual(run(["<", start(true)], [">", head(true)]), "deliver Conversing")
+    assert.strictEqual(run(["<", start(true)], [">", head(true)], ["<", chunkDown(true)]), "deliver Answering")
+    assert.strictEqual(
+      run(["<", start(true)], ["<", chunkDown(true)], [">", head(true)], [">", chunkUp(true)]),
+      "deliver Ended"
+    )
+  })
+
+  it("an answer that ends before its upload did ends the stream", () => {
+    assert.strictEqual(run(["<", start(true)], [">", head(false)]), "deliver Ended")
+    assert.strictEqual(run(["<", start(true)], [">", head(false)], ["<", chunkDown(false)]), "ignore Ended")
+  })
+
+  it("body before its head, a second head, and a body frame after the end of the upload are violations", () => {
+    assert.strictEqual(run(["<", start(false)], [">", chunkUp(false)]), "violation Ended")
+    assert.strictEqual(run(["<", start(false)], [">", head(true)], [">", head(true)]), "violation Ended")
+    assert.strictEqual(run(["<", start(false)], ["<", chunkDown(false)]), "violation Ended")
+  })
+
+  it("HTTP frames on an open WebSocket, and WebSocket frames on HTTP, are violations", () => {
+    const open: RequestFrame = { _tag: "WebSocketOpen", target: "/", headers: [] }
+    const accept: ResponseFrame = { _tag: "WebSocketOpen", headers: [], canHibernate: false }
+    const message: ResponseFrame = { _tag: "WebSocketMessage", data: none, binary: true, finish: true }
+    assert.strictEqual(run(["<", open], [">", accept], [">", message]), "deliver SocketOpen")
+    assert.strictEqual(run(["<", open], [">", accept], [">", head(true)]), "violation Ended")
+    assert.strictEqual(run(["<", open], [">", message]), "violation Ended")
+    assert.strictEqual(run(["<", start(false)], [">", accept]), "violation Ended")
+  })
+
+  it("an app may refuse a WebSocket by an ordinary answer, with or without a body", () => {
+    const open: RequestFrame = { _tag: "WebSocketOpen", target: "/", headers: [] }
+    assert.strictEqual(run(["<", open], [">", head(false)]), "deliver Ended")
+    assert.strictEqual(run(["<", open], [">", head(true)], [">", chunkUp(true)]), "deliver Ended")
+  })
+
+  it("a terminal frame that is delivered ends the stream, and no other response frame does", () => {
+    const frames: ReadonlyArray<ResponseFrame> = [
+      { _tag: "Informational", status: 103, headers: [] },
+      head(true),
+      head(false),
+      chunkUp(true),
+      chunkUp(false),
+      { _tag: "ResponseTrailers", headers: [] },
+      { _tag: "ResponseAbort", code: "app_failed", message: "" },
+      { _tag: "WebSocketOpen", headers: [], canHibernate: false },
+      { _tag: "WebSocketMessage", data: none, binary: false, finish: true },
+      { _tag: "WebSocketMessageAck", index: 0 },
+      { _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false },
+      { _tag: "Credit", bytes: 1 }
+    ]
+    for (const state of states) {
+      for (const frame of frames) {
+        const step = onResponseFrame(state, frame)
+        if (step.action === "deliver") assert.strictEqual(step.state === "Ended", isTerminal(frame), state + frame._tag)
+      }
+    }
+  })
+
+  it.prop("once Ended, everything is ignored", { down: RequestFrame, up: ResponseFrame }, ({ down, up }) => {
+    for (const event of [requestEvent(down), responseEvent(up)]) {
+      const step = transition("Ended", event)
+      if (step.action !== "ignore" || step.state !== "Ended") return false
+    }
+    return true
+  })
+
+  it.prop(
+    "whatever comes in whatever order, at most one frame ends a stream",
+    {
+      frames: Schema.Array(
+        Schema.Union([
+          Schema.Tuple([Schema.Literal("<"), RequestFrame]),
+          Schema.Tuple([Schema.Literal(">"), ResponseFrame])
+        ])
+      )
+    },
+    ({ frames }) => {
+      let state: StreamState = "Idle"
+      let ends = 0
+      for (const [direction, frame] of frames) {
+        const step: Step = direction === "<" ? onRequestFrame(state, frame) : onResponseFrame(state, frame)
+        if (step.state === "Ended" && step.action !== "ignore") ends++
+        state = step.state
+      }
+      return ends <= 1
+    }
+  )
+})
