@@ -1,0 +1,333 @@
+/**
+ * The table of routes of one hub as plain data: who may answer what, in which state. Synchronous, without a clock of its own and without a
+ * timer per route: what has run out is swept from the head of a queue, since everything in one queue waits equally long.
+ *
+ * `RouteStore.ts` makes a service of it. The states and what each means stand in `docs/internals/routes.md`.
+ */
+import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import { absurd, isTerminal, type ResponseFrame } from "../tunnel/Frame.ts"
+
+/**
+ * `Open`: the owner may answer. `Closing`: its terminal frame is being published. `HalfClosed`: the gateway spoke the last word, a polite
+ * runner still echoes. `Closed`: over; remembered a while, so that a late frame is not taken for a forged one.
+ */
+export type RouteState = "Open" | "Closing" | "HalfClosed" | "Closed"
+
+/** Why a frame was not admitted. `Late` is normal, both ends may finish at once; the others are not. */
+export type Refusal = "Unknown" | "Foreign" | "Late"
+
+/** Who sends: a session, over its connection of this generation. Only the newest connection speaks for a session. */
+export interface Claimant {
+  readonly session: SessionId
+  readonly generation: number
+}
+
+/** How many routes are in each state. */
+export type RouteCounts = { readonly [State in RouteState]: number }
+
+export interface RouteTableOptions {
+  /** Routes that are not Closed. */
+  readonly routesMax: number
+  readonly tombstonesMax: number
+  readonly tombstoneMs: number
+  readonly halfClosedMs: number
+  readonly leaseMs: number
+}
+
+interface Owner {
+  readonly id: SessionId
+  generation: number
+  readonly routes: Set<Route>
+}
+
+interface Gateway {
+  readonly id: number
+  renewedAt: number
+  readonly routes: Map<number, Route>
+}
+
+interface Route {
+  readonly key: RouteKey
+  readonly gateway: Gateway
+  readonly owner: Owner
+  state: RouteState
+  /** The gateway has spoken the last word while the terminal frame was being published. */
+  halfClosed: boolean
+  /** When the present state runs out; meaningful in HalfClosed and Closed. */
+  until: number
+}
+
+/** Routes in the order in which they run out. A route that moved on meanwhile is passed over when its turn comes. */
+class ExpiryQueue {
+  private items: Array<Route> = []
+  private head = 0
+  get length(): number {
+    return this.items.length - this.head
+  }
+  push(route: Route): void {
+    this.items.push(route)
+  }
+  peek(): Route | undefined {
+    return this.items[this.head]
+  }
+  drop(): void {
+    this.head++
+    if (this.head > 4096 && this.head * 2 > this.items.length) {
+      this.items = this.items.slice(this.head)
+      this.head = 0
+    } else if (this.head === this.items.length) {
+      this.items = []
+      this.head = 0
+    }
+  }
+}
+
+export class RouteTable {
+  private readonly options: RouteTableOptions
+  private readonly gateways = new Map<number, Gateway>()
+  private readonly owners = new Map<SessionId, Owner>()
+  private readonly halfClosed = new ExpiryQueue()
+  private readonly tombstones = new ExpiryQueue()
+  private readonly counts: { -readonly [State in RouteState]: number } = {
+    Open: 0,
+    Closing: 0,
+    HalfClosed: 0,
+    Closed: 0
+  }
+
+  constructor(options: RouteTableOptions) {
+    this.options = options
+  }
+
+  /** This connection speaks for the session from now on; every older one is fenced. */
+  adopt({ session, generation }: Claimant): void {
+    const owner = this.ownerOf(session)
+    if (generation > owner.generation) owner.generation = generation
+  }
+
+  /** `Full`: as many routes live as may. `Taken`: the key is in use, so the request was already given to somebody. */
+  issue(key: RouteKey, session: SessionId, now: number): "Issued" | "Full" | "Taken" {
+    this.sweep(now)
+    const gateway = this.gatewayOf(key.gatewayId, now)
+    const present = gateway.routes.get(key.requestId)
+    if (present !== undefined) {
+      if (present.state !== "Closed") return "Taken"
+      this.forget(present)
+    }
+    if (this.live >= this.options.routesMax && !this.closeOldestHalfClosed(now)) {
+      this.dropIfEmpty(gateway)
+      return "Full"
+    }
+    // Forgetting the tombstone above may have dropped its gateway from the table.
+    this.gateways.set(gateway.id, gateway)
+    const owner = this.ownerOf(session)
+    const route: Route = { key, gateway, owner, state: "Open", halfClosed: false, until: 0 }
+    gateway.routes.set(key.requestId, route)
+    owner.routes.add(route)
+    this.counts.Open++
+    return "Issued"
+  }
+
+  /** Judges one frame. An admitted terminal frame takes its route to Closing. */
+  authorize(claimant: Claimant, key: RouteKey, frame: ResponseFrame): "Admitted" | "Ending" | Refusal {
+    const route = this.find(key)
+    if (route === undefined) return "Unknown"
+    const { owner } = route
+    // Foreign before Late: a session that never held the route is told the same whatever became of it, and a forger learns nothing.
+    if (owner.id !== claimant.session) return "Foreign"
+    switch (route.state) {
+      case "Open":
+        if (owner.generation !== claimant.generation) return "Foreign"
+        if (!isTerminal(frame)) return "Admitted"
+        this.move(route, "Closing")
+        return "Ending"
+      case "Closing":
+      case "HalfClosed":
+      case "Closed":
+        return "Late"
+      default:
+        return absurd(route.state)
+    }
+  }
+
+  /** Closing → Closed: the terminal frame was published. */
+  clear(key: RouteKey, now: number): void {
+    const route = this.find(key)
+    if (route !== undefined && route.state === "Closing") this.bury(route, now)
+  }
+
+  /** Closing → Open: it was not, so it may be sent again. Where the gateway has left meanwhile, nobody waits for it: HalfClosed. */
+  reopen(key: RouteKey, now: number): void {
+    const route = this.find(key)
+    if (route === undefined || route.state !== "Closing") return
+    this.move(route, "Open")
+    if (route.halfClosed) this.halfClose(key, now)
+  }
+
+  /** The gateway sent its last word. */
+  halfClose(key: RouteKey, now: number): void {
+    const route = this.find(key)
+    if (route === undefined) return
+    switch (route.state) {
+      case "Open":
+        this.move(route, "HalfClosed")
+        route.until = now + this.options.halfClosedMs
+        this.halfClosed.push(route)
+        return
+      case "Closing":
+        route.halfClosed = true
+        return
+      case "HalfClosed":
+      case "Closed":
+        return
+      default:
+        return absurd(route.state)
+    }
+  }
+
+  /** Closes one route that will never be answered: it could not be written to its runner after all. */
+  close(key: RouteKey, now: number): void {
+    const route = this.find(key)
+    if (route !== undefined && route.state !== "Closed") this.bury(route, now)
+  }
+
+  /** Closes every live route of a session that is gone and forgets it; returns those somebody still waited for. */
+  revoke(session: SessionId, now: number): ReadonlyArray<RouteKey> {
+    const owner = this.owners.get(session)
+    if (owner === undefined) return []
+    const closed = this.buryAll(owner.routes, now)
+    this.owners.delete(session)
+    return closed
+  }
+
+  /** The gateway lives. */
+  renew(gatewayId: number, now: number): void {
+    const gateway = this.gateways.get(gatewayId)
+    if (gateway !== undefined) gateway.renewedAt = now
+  }
+
+  /** Sweeps what has run out and closes the routes of gateways that were not heard of for a lease; returns those, with their owners. */
+  expire(now: number): ReadonlyArray<{ readonly route: RouteKey; readonly session: SessionId }> {
+    this.sweep(now)
+    const expired: Array<{ readonly route: RouteKey; readonly session: SessionId }> = []
+    for (const gateway of this.gateways.values()) {
+      if (now - gateway.renewedAt < this.options.leaseMs) continue
+      for (const route of gateway.routes.values()) {
+        if (route.state === "Closed") continue
+        if (route.state !== "HalfClosed") expired.push({ route: route.key, session: route.owner.id })
+        this.bury(route, now)
+      }
+    }
+    return expired
+  }
+
+  get stateCounts(): RouteCounts {
+    return { ...this.counts }
+  }
+
+  /** The state of one route, for tests and inspection. */
+  stateOf(key: RouteKey): RouteState | undefined {
+    return this.find(key)?.state
+  }
+
+  private get live(): number {
+    return this.counts.Open + this.counts.Closing + this.counts.HalfClosed
+  }
+
+  private find(key: RouteKey): Route | undefined {
+    return this.gateways.get(key.gatewayId)?.routes.get(key.requestId)
+  }
+
+  private ownerOf(session: SessionId): Owner {
+    let owner = this.owners.get(session)
+    if (owner === undefined) {
+      owner = { id: session, generation: 0, routes: new Set() }
+      this.owners.set(session, owner)
+    }
+    return owner
+  }
+
+  private gatewayOf(id: number, now: number): Gateway {
+    let gateway = this.gateways.get(id)
+    if (gateway === undefined) {
+      gateway = { id, renewedAt: now, routes: new Map() }
+      this.gateways.set(id, gateway)
+    } else gateway.renewedAt = now
+    return gateway
+  }
+
+  private move(route: Route, state: RouteState): void {
+    this.counts[route.state]--
+    route.state = state
+    this.counts[state]++
+  }
+
+  private bury(route: Route, now: number): void {
+    this.move(route, "Closed")
+    route.owner.routes.delete(route)
+    route.until = now + this.options.tombstoneMs
+    this.tombstones.push(route)
+    while (this.counts.Closed > this.options.tombstonesMax) this.forgetOldest()
+  }
+
+  private buryAll(routes: Iterable<Route>, now: number): ReadonlyArray<RouteKey> {
+    const awaited: Array<RouteKey> = []
+    for (const route of [...routes]) {
+      if (route.state !== "HalfClosed") awaited.push(route.key)
+      this.bury(route, now)
+    }
+    return awaited
+  }
+
+  private forget(route: Route): void {
+    this.counts[route.state]--
+    // What is forgotten is no longer in the table, wherever it still stands in a queue.
+    route.until = Number.POSITIVE_INFINITY
+    const { gateway } = route
+    if (gateway.routes.get(route.key.requestId) === route) gateway.routes.delete(route.key.requestId)
+    this.dropIfEmpty(gateway)
+  }
+
+  private dropIfEmpty(gateway: Gateway): void {
+    if (gateway.routes.size === 0 && this.gateways.get(gateway.id) === gateway) this.gateways.delete(gateway.id)
+  }
+
+  private forgetOldest(): void {
+    const route = this.tombstones.peek()
+    if (route === undefined) return
+    this.tombstones.drop()
+    if (route.until !== Number.POSITIVE_INFINITY) this.forget(route)
+  }
+
+  private closeOldestHalfClosed(now: number): boolean {
+    for (;;) {
+      const route = this.halfClosed.peek()
+      if (route === undefined) return false
+      this.halfClosed.drop()
+      if (route.state !== "HalfClosed") continue
+      this.bury(route, now)
+      return true
+    }
+  }
+
+  private sweep(now: number): void {
+    for (;;) {
+      const route = this.halfClosed.peek()
+      if (route === undefined) break
+      if (route.state === "HalfClosed") {
+        if (route.until > now) break
+        this.bury(route, now)
+      }
+      this.halfClosed.drop()
+    }
+    for (;;) {
+      const route = this.tombstones.peek()
+      if (route === undefined) break
+      if (route.until !== Number.POSITIVE_INFINITY) {
+        if (route.until > now) break
+        this.forget(route)
+      }
+      this.tombstones.drop()
+    }
+  }
+}
