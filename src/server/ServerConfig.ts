@@ -1,0 +1,230 @@
+/**
+ * What `wayleave serve` can be told, and by whom: a flag beats the environment, that beats the configuration file, that beats the default.
+ *
+ * Each setting stands once in `settings`; the flags, the environment variables, the file's keys and `docs/configuration.md` follow from it.
+ * Next: `Server.ts`, which serves what was resolved here.
+ */
+import { Config, Effect, FileSystem, Option, Schema } from "effect"
+
+/** A value that cannot be used. `source` is the flag, variable or file and key that gave it, so that it can be found and mended. */
+export class ConfigurationError extends Schema.TaggedError<ConfigurationError>()("ConfigurationError", {
+  source: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.source}: ${this.problem}`
+  }
+}
+
+/** Listening where strangers can reach it, with nothing to tell a stranger's runner from ours. */
+export class UnprotectedHost extends Schema.TaggedError<UnprotectedHost>()("UnprotectedHost", {
+  host: Schema.String
+}) {
+  override get message() {
+    return (
+      `refusing to listen on ${this.host} without a token file: whoever reaches it could serve any name. ` +
+      "Give --token-file F, or listen on 127.0.0.1"
+    )
+  }
+}
+
+/** Everything `serve` knows once flags, environment, file and defaults are put together. */
+export interface ServerConfig {
+  readonly host: string
+  readonly port: number
+  readonly adminPort: number
+  readonly domain: string
+  readonly tokenFile: Option.Option<string>
+  readonly json: boolean
+}
+
+/** One setting: its names, what it accepts as JSON and as text, and what a person is told who got it wrong. */
+export interface Setting<A> {
+  readonly flag: string
+  readonly env: string
+  readonly fallback: A
+  readonly expects: string
+  readonly means: string
+  readonly json: (value: unknown) => Option.Option<A>
+  readonly text: (value: string) => Option.Option<A>
+}
+
+const Text = Schema.String.check(Schema.isMinLength(1))
+const Port = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))
+const Digits = Schema.String.check(Schema.isPattern(/^[0-9]{1,5}$/))
+// One or more host labels; the port of a URL is not part of a domain.
+const Domain = Schema.String.check(
+  Schema.isPattern(/^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i)
+)
+
+const text = (schema: Schema.Codec<string>) => {
+  const decode = Schema.decodeUnknownOption(schema)
+  return { json: decode, text: decode }
+}
+
+const decodePort = Schema.decodeUnknownOption(Port)
+const port = {
+  json: decodePort,
+  text: (value: string) => (Schema.is(Digits)(value) ? decodePort(Number(value)) : Option.none())
+}
+
+const switches = new Map([
+  ["1", true],
+  ["true", true],
+  ["0", false],
+  ["false", false]
+])
+const toggle = {
+  json: Schema.decodeUnknownOption(Schema.Boolean),
+  text: (value: string) => Option.fromNullishOr(switches.get(value.toLowerCase()))
+}
+
+const optionalText: Pick<Setting<Option.Option<string>>, "json" | "text"> = {
+  json: (value) => Option.map(Schema.decodeUnknownOption(Text)(value), Option.some),
+  text: (value) => (value === "" ? Option.none() : Option.some(Option.some(value)))
+}
+
+/** All settings. The key is the one in the configuration file. */
+export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerConfig[Key]> } = {
+  host: {
+    flag: "--host",
+    env: "WAYLEAVE_HOST",
+    fallback: "127.0.0.1",
+    expects: "a host name or address",
+    means: "where to listen; beyond loopback only with a token file",
+    ...text(Text)
+  },
+  port: {
+    flag: "--port",
+    env: "WAYLEAVE_PORT",
+    fallback: 6420,
+    expects: "a port from 0 to 65535",
+    means: "for visitors and runners alike; 0 takes a free one",
+    ...port
+  },
+  adminPort: {
+    flag: "--admin-port",
+    env: "WAYLEAVE_ADMIN_PORT",
+    fallback: 6421,
+    expects: "a port from 0 to 65535",
+    means: "for health and metrics; 0 takes a free one",
+    ...port
+  },
+  domain: {
+    flag: "--domain",
+    env: "WAYLEAVE_DOMAIN",
+    fallback: "localhost",
+    expects: "a domain such as localhost or tunnel.example.org, without a port",
+    means: "a runner called NAME is reached at NAME.DOMAIN",
+    ...text(Domain)
+  },
+  tokenFile: {
+    flag: "--token-file",
+    env: "WAYLEAVE_TOKEN_FILE",
+    fallback: Option.none(),
+    expects: "a file name",
+    means: "the tokens runners may show, one a line with the names it covers; without it everybody may serve",
+    ...optionalText
+  },
+  json: {
+    flag: "--json",
+    env: "WAYLEAVE_JSON",
+    fallback: false,
+    expects: "true or false",
+    means: "write logs as JSON, one object a line",
+    ...toggle
+  }
+}
+
+/** What the command line gave: only what was given. `configFile` names the file, and is no setting itself. */
+export type ServerFlags = { readonly [Key in keyof ServerConfig]?: unknown } & { readonly configFile?: string }
+
+const envOf = (name: string) =>
+  Config.option(Config.String(name)).pipe(
+    // An empty variable is how shells and container files spell an absent one.
+    Effect.map(Option.filter((value) => value !== "")),
+    Effect.orElseSucceed(() => Option.none<string>())
+  )
+
+const readFile = Effect.fnUntraced(function* (file: string) {
+  const files = yield* FileSystem.FileSystem
+  const content = yield* files
+    .readFileString(file)
+    .pipe(
+      Effect.mapError(() => new ConfigurationError({ source: file, problem: "the configuration file cannot be read" }))
+    )
+  const parsed = yield* Effect.try({
+    try: () => JSON.parse(content) as unknown,
+    catch: (error) =>
+      new ConfigurationError({ source: file, problem: `not JSON: ${error instanceof Error ? error.message : error}` })
+  })
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    return yield* new ConfigurationError({ source: file, problem: "expected one JSON object" })
+  }
+  for (const key of Object.keys(parsed)) {
+    if (!Object.hasOwn(settings, key)) {
+      const known = Object.keys(settings).join(", ")
+      return yield* new ConfigurationError({
+        source: `${file}, key "${key}"`,
+        problem: `no such setting; known are ${known}`
+      })
+    }
+  }
+  return parsed as Readonly<Record<string, unknown>>
+})
+
+/** Puts the sources together. Every value given is checked, also one that a stronger source overrules: it would surprise later. */
+export const resolve = Effect.fnUntraced(function* (
+  flags: ServerFlags
+): Effect.fn.Return<ServerConfig, ConfigurationError, FileSystem.FileSystem> {
+  const configFile = flags.configFile ?? Option.getOrUndefined(yield* envOf("WAYLEAVE_CONFIG"))
+  const file = configFile === undefined ? {} : yield* readFile(configFile)
+  const setting = Effect.fnUntraced(function* <Key extends keyof ServerConfig>(key: Key) {
+    const { expects, env, fallback, flag, json, text } = settings[key]
+    const fromFlag = flags[key]
+    const fromEnv = yield* envOf(env)
+    const candidates: Array<readonly [source: string, value: Option.Option<ServerConfig[Key]>, given: unknown]> = []
+    if (fromFlag !== undefined) candidates.push([flag, json(fromFlag), fromFlag])
+    if (Option.isSome(fromEnv)) candidates.push([env, text(fromEnv.value), fromEnv.value])
+    if (file[key] !== undefined) candidates.push([`${configFile}, key "${key}"`, json(file[key]), file[key]])
+    for (const [source, value, given] of candidates) {
+      if (Option.isNone(value)) {
+        return yield* new ConfigurationError({
+          source,
+          problem: `expected ${expects}, got ${JSON.stringify(given)}`
+        })
+      }
+    }
+    return Option.getOrElse(candidates[0]?.[1] ?? Option.none(), () => fallback)
+  })
+  const config: ServerConfig = {
+    host: yield* setting("host"),
+    port: yield* setting("port"),
+    adminPort: yield* setting("adminPort"),
+    domain: (yield* setting("domain")).toLowerCase(),
+    tokenFile: yield* setting("tokenFile"),
+    json: yield* setting("json")
+  }
+  if (config.port !== 0 && config.port === config.adminPort) {
+    return yield* new ConfigurationError({
+      source: settings.adminPort.flag,
+      problem: `${config.adminPort} is the port for visitors already; the two must differ`
+    })
+  }
+  return config
+})
+
+const loopback = /^(?:localhost|127(?:\.[0-9]{1,3}){3}|::1|\[::1\]|::ffff:127(?:\.[0-9]{1,3}){3})$/i
+
+/** Whether only this machine can reach `host`. A name other than `localhost` may resolve to anything, so it is taken for the outside. */
+export const isLoopback = (host: string): boolean => loopback.test(host)
+
+/** Refuses to listen beyond loopback with nothing that tells runners apart. */
+export const requireProtection = (config: ServerConfig): Effect.Effect<void, UnprotectedHost> =>
+  isLoopback(config.host) || Option.isSome(config.tokenFile)
+    ? Effect.void
+    : Effect.fail(new UnprotectedHost({ host: config.host }))
+
+/** `host:port` as it stands in a URL: IPv6 in brackets. */
+export const authority = (host: string, port: number): string =>
+  `${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${port}`
