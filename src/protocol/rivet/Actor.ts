@@ -22,7 +22,8 @@ export const ActorIntent = Schema.Union([
   Wire.variant(1, "ActorIntentStop", Wire.empty)
 ])
 
-export const StopCode = Wire.enumeration({ OK: 0, ERROR: 1 })
+/** Spelt as the published codec spells them, not as the schema file does (`OK`, `ERROR`). */
+export const StopCode = Wire.enumeration({ Ok: 0, Error: 1 })
 export const ActorStateStopped = Schema.Struct({ code: StopCode, message: Wire.optional(Wire.str) })
 export const ActorState = Schema.Union([
   Wire.variant(0, "ActorStateRunning", Wire.empty),
