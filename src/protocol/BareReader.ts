@@ -14,6 +14,7 @@ export const depthMax = 64
 
 declare global {
   interface Buffer {
+    latin1Slice(start: number, end: number): string
     utf8Slice(start: number, end: number): string
     utf8Write(text: string, offset: number, length: number): number
   }
@@ -27,7 +28,14 @@ export const wholeUnsigned = new BigUint64Array(halves.buffer)
 export const low = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? 0 : 1
 export const high = 1 - low
 
-const utf8Slice = Buffer.prototype.utf8Slice
+/**
+ * Short texts read lately. Header names, methods and actor ids come again and again, and finding one here costs half of making it anew.
+ * Bounded: 512 texts of at most 24 bytes, ASCII only.
+ */
+const recentTexts: Array<string> = new Array(512).fill("")
+const recentBytesMax = 24
+
+const { latin1Slice, utf8Slice } = Buffer.prototype
 
 /** A cursor over one message. Several values may be read from it in turn. */
 export class Reader {
@@ -170,22 +178,35 @@ export class Reader {
     const start = this.pos
     const size = this.length()
     const at = this.pos
+    this.pos = at + size
+    if (size > recentBytesMax) return this.text(start, at, size)
+    if (size === 0) return ""
+    const bytes = this.bytes
     const end = at + size
-    this.pos = end
-    if (size < 24) {
-      const bytes = this.bytes
-      let text = ""
-      let i = at
-      for (; i < end; i++) {
-        const code = bytes[i] as number
-        if (code > 0x7f) break
-        text += String.fromCharCode(code)
-      }
-      if (i === end) return text
+    let hash = size
+    let high = 0
+    for (let i = at; i < end; i++) {
+      const byte = bytes[i] as number
+      high |= byte
+      hash = (Math.imul(hash, 31) + byte) | 0
     }
-    const text = utf8Slice.call(this.bytes, at, end)
+    if (high > 0x7f) return this.text(start, at, size)
+    const slot = (hash ^ (hash >>> 15)) & (recentTexts.length - 1)
+    const recent = recentTexts[slot] as string
+    if (recent.length === size) {
+      let i = 0
+      while (i < size && recent.charCodeAt(i) === bytes[at + i]) i++
+      if (i === size) return recent
+    }
+    const text = latin1Slice.call(bytes, at, end)
+    recentTexts[slot] = text
+    return text
+  }
+
+  private text(start: number, at: number, size: number): string {
+    const text = utf8Slice.call(this.bytes, at, at + size)
     // Whatever is not UTF-8 has become U+FFFD. One that was sent as such is rare, so the second look is.
-    if (text.includes("\ufffd") && !isUtf8(this.bytes.subarray(at, end))) {
+    if (text.includes("\ufffd") && !isUtf8(this.bytes.subarray(at, at + size))) {
       this.pos = start
       this.fail("Utf8")
     }

@@ -1,0 +1,221 @@
+/**
+ * Our codecs beside `@rivetkit/engine-runner-protocol`, in one process and one run. Alone: `node test/bench/codec.ts`.
+ *
+ * Each row is the median of several rounds in which the contenders take turns, so that what the machine does meanwhile hits them alike.
+ */
+import * as Published from "@rivetkit/engine-runner-protocol"
+import * as Bare from "../../src/protocol/Bare.ts"
+import * as V7 from "../../src/protocol/rivet/V7.ts"
+import { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
+
+/** Nanoseconds for one operation, ours and theirs; `times` says how many times ours fits into theirs. */
+export interface CodecRow {
+  readonly message: string
+  readonly operation: "encode" | "decode"
+  /** Rivet version 7. */
+  readonly v7Ns: number
+  readonly publishedNs: number
+  readonly times: number
+  /** The same content as a frame of the model, the form `wayleave.1` sends. */
+  readonly modelNs: number
+}
+
+interface Case {
+  readonly message: string
+  readonly v7: V7.ToServer | V7.ToClient
+  readonly direction: "up" | "down"
+  readonly model: RequestFrame | ResponseFrame | null
+}
+
+const id = () => new Uint8Array([1, 2, 3, 4])
+const messageId = { gatewayId: id(), requestId: id(), messageIndex: 7 }
+
+const chunk = (message: string, size: number): Case => {
+  const body = new Uint8Array(size).fill(97)
+  return {
+    message,
+    direction: "up",
+    v7: {
+      tag: "ToServerTunnelMessage",
+      val: { messageId, messageKind: { tag: "ToServerResponseChunk", val: { body, finish: false } } }
+    },
+    model: { _tag: "ResponseChunk", body, finish: false }
+  }
+}
+
+const headers: ReadonlyArray<readonly [string, string]> = [
+  ["host", "web.example.com"],
+  ["accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"],
+  ["accept-encoding", "gzip, deflate, br"],
+  ["user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"],
+  ["x-forwarded-for", "203.0.113.7"]
+]
+
+const cases: ReadonlyArray<Case> = [
+  chunk("64 B chunk", 64),
+  chunk("16 KiB chunk", 16 * 1024),
+  chunk("1 MiB chunk", 1024 * 1024),
+  {
+    message: "request start, 5 headers",
+    direction: "down",
+    v7: {
+      tag: "ToClientTunnelMessage",
+      val: {
+        messageId,
+        messageKind: {
+          tag: "ToClientRequestStart",
+          val: {
+            actorId: "0123456789abcdef",
+            method: "GET",
+            path: "/api/items?limit=20",
+            headers: new Map(headers),
+            body: null,
+            stream: false
+          }
+        }
+      }
+    },
+    model: {
+      _tag: "RequestStart",
+      method: "GET",
+      target: "/api/items?limit=20",
+      headers,
+      body: new Uint8Array(0),
+      streamed: false
+    }
+  },
+  {
+    message: "batch of 50 events",
+    direction: "up",
+    v7: {
+      tag: "ToServerEvents",
+      val: Array.from({ length: 50 }, (_, i) => ({
+        checkpoint: { actorId: `actor-${i % 5}-0123456789`, generation: 3, index: BigInt(1000 + i) },
+        inner:
+          i % 3 === 0
+            ? ({ tag: "EventActorSetAlarm", val: { alarmTs: 1_700_000_000_000n } } as const)
+            : ({
+                tag: "EventActorStateUpdate",
+                val: { state: { tag: "ActorStateStopped", val: { code: "Ok", message: null } } }
+              } as const)
+      }))
+    },
+    model: null
+  }
+]
+
+const downModel = Bare.make(RequestFrame)
+const upModel = Bare.make(ResponseFrame)
+
+/** The last result, so that the optimiser cannot leave out what is measured. */
+export let kept: unknown
+const keep = (value: unknown) => {
+  kept = value
+}
+
+const calibrate = (run: () => unknown, roundMs: number): number => {
+  let count = 1
+  for (;;) {
+    const began = performance.now()
+    for (let i = 0; i < count; i++) keep(run())
+    const tookMs = performance.now() - began
+    if (tookMs > roundMs / 4) return Math.max(1, Math.round((count * roundMs) / tookMs))
+    count *= 4
+  }
+}
+
+const median = (values: Array<number>): number => values.sort((a, b) => a - b)[values.length >> 1] as number
+
+/** Nanoseconds of each contender: the median of its rounds, which alternate. */
+const race = (contenders: ReadonlyArray<() => unknown>, rounds: number, roundMs: number): Array<number> => {
+  const counts = contenders.map((run) => calibrate(run, roundMs))
+  const results = contenders.map((): Array<number> => [])
+  for (let round = 0; round < rounds; round++)
+    contenders.forEach((run, which) => {
+      const count = counts[which] as number
+      const began = performance.now()
+      for (let i = 0; i < count; i++) keep(run())
+      results[which]?.push(((performance.now() - began) * 1e6) / count)
+    })
+  return results.map(median)
+}
+
+/** Runs the table. `roundMs` and `rounds` trade precision for time. */
+export const codecBench = (
+  options: { readonly rounds?: number; readonly roundMs?: number } = {}
+): Promise<ReadonlyArray<CodecRow>> => Promise.resolve(codecRows(options))
+
+const codecRows = (options: { readonly rounds?: number; readonly roundMs?: number }): Array<CodecRow> => {
+  const { rounds = 9, roundMs = 60 } = options
+  const rows: Array<CodecRow> = []
+  for (const { message, direction, v7, model } of cases) {
+    const codec = (direction === "up" ? V7.codecs.ToServer : V7.codecs.ToClient) as Bare.Codec<unknown>
+    const modelCodec = (direction === "up" ? upModel : downModel) as Bare.Codec<unknown>
+    const theirEncode = direction === "up" ? Published.encodeToServer : Published.encodeToClient
+    const theirDecode = direction === "up" ? Published.decodeToServer : Published.decodeToClient
+    const theirs = toPublished(v7) as never
+    const bytes = codec.encode(v7)
+    // A socket hands out Buffers. The published codec takes a Buffer's `slice` for a copy, which it is not, so it gets a plain array.
+    const theirBytes = new Uint8Array(bytes)
+    const modelBytes = model === null ? null : modelCodec.encode(model)
+    const add = (operation: CodecRow["operation"], [v7Ns, publishedNs, modelNs]: ReadonlyArray<number>) =>
+      rows.push({
+        message,
+        operation,
+        v7Ns: v7Ns as number,
+        publishedNs: publishedNs as number,
+        times: (publishedNs as number) / (v7Ns as number),
+        modelNs: modelNs ?? Number.NaN
+      })
+    add(
+      "encode",
+      race(
+        [
+          () => codec.encode(v7),
+          () => theirEncode(theirs),
+          ...(model === null ? [] : [() => modelCodec.encode(model)])
+        ],
+        rounds,
+        roundMs
+      )
+    )
+    add(
+      "decode",
+      race(
+        [
+          () => codec.decode(bytes),
+          () => theirDecode(theirBytes) as unknown,
+          ...(modelBytes === null ? [] : [() => modelCodec.decode(modelBytes)])
+        ],
+        rounds,
+        roundMs
+      )
+    )
+  }
+  return rows
+}
+
+/** The published codec wants an `ArrayBuffer` where ours takes any view. */
+export const toPublished = (value: unknown): unknown => {
+  if (value instanceof Uint8Array) return new Uint8Array(value).buffer
+  if (Array.isArray(value)) return value.map(toPublished)
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, toPublished(item)]))
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toPublished(item)]))
+  return value
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const nanoseconds = (value: number) => (Number.isNaN(value) ? "-" : value.toFixed(0)).padStart(9)
+  const line = (...cells: ReadonlyArray<string>) => process.stdout.write(`${cells.join(" ")}\n`)
+  line("message".padEnd(26), "operation", "    v7 ns", "published", "times", " model ns")
+  for (const row of await codecBench())
+    line(
+      row.message.padEnd(26),
+      row.operation.padEnd(9),
+      nanoseconds(row.v7Ns),
+      nanoseconds(row.publishedNs),
+      row.times.toFixed(2).padStart(5),
+      nanoseconds(row.modelNs)
+    )
+}
