@@ -31,6 +31,8 @@ export interface SendOptions {
 export interface MessageSocket {
   /** The subprotocol agreed on, empty where none was. */
   readonly protocol: string
+  /** What the peer put into its 101, in order; of dialled sockets only. */
+  readonly headers?: ReadonlyArray<readonly [string, string]>
   /** Everything that arrived since the last pull; waits for the first message. Reading stops while unpulled bytes stand above the high-water mark. */
   readonly pull: Effect.Effect<SocketBatch, SocketClosed>
   /** The same as a stream, one array per read. Fails with `SocketClosed` at the end, so that the code is not lost. */
@@ -51,18 +53,28 @@ export interface MessageSocket {
   readonly terminateUnsafe: () => void
 }
 
-/** Why no connection came about. `status` is set where the peer answered HTTP instead of upgrading. */
+/** The HTTP answer a peer gave instead of upgrading. The body is cut off at `chunkBytesMax`: enough for an error page. */
+export interface Refusal {
+  readonly status: number
+  readonly headers: ReadonlyArray<readonly [string, string]>
+  readonly body: Uint8Array
+}
+
+/** Why no connection came about. `status` is set where the peer answered HTTP instead of upgrading, `refusal` where its answer could be read. */
 export class DialError extends Data.TaggedError("DialError")<{
   readonly url: string
   readonly reason: "Unreachable" | "Refused" | "Timeout"
   readonly status: number | undefined
   readonly message: string
+  readonly refusal?: Refusal
 }> {}
 
 /** What the handshake says beside the URL. */
 export interface DialOptions {
   readonly protocols: ReadonlyArray<string>
   readonly headers: ReadonlyArray<readonly [string, string]>
+  /** How long the handshake may take; `helloTimeoutMs` unless told otherwise. */
+  readonly timeoutMs?: number
 }
 
 /** Opens WebSockets: to the hub, to a local app. `layerDialer` of `WsSocket.ts` dials for real; tests swap it. */
@@ -178,7 +190,10 @@ export class Inbox {
 /** The effects of a socket built from its synchronous parts. */
 export const fromParts = (
   inbox: Inbox,
-  parts: Pick<MessageSocket, "protocol" | "sendUnsafe" | "whenWritableUnsafe" | "closeUnsafe" | "terminateUnsafe">
+  parts: Pick<
+    MessageSocket,
+    "protocol" | "headers" | "sendUnsafe" | "whenWritableUnsafe" | "closeUnsafe" | "terminateUnsafe"
+  >
 ): MessageSocket => ({
   ...parts,
   pull: inbox.pull,

@@ -14,6 +14,7 @@ import {
   fromParts,
   Inbox,
   type MessageSocket,
+  type Refusal,
   SocketClosed,
   sendableCloseCode,
   sendableCloseReason
@@ -25,8 +26,16 @@ const closeTimeoutMs = 2_000
 /** Options both ends share: no compression inside the tunnel, messages bounded. */
 export const wsOptions = { perMessageDeflate: false, maxPayload: limits.messageBytesMax } as const
 
+type Headers = ReadonlyArray<readonly [string, string]>
+
+const pairs = (raw: ReadonlyArray<string>): Headers => {
+  const headers: Array<readonly [string, string]> = []
+  for (let i = 0; i + 1 < raw.length; i += 2) headers.push([raw[i] as string, raw[i + 1] as string])
+  return headers
+}
+
 /** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
-export const fromWebSocket = (ws: WebSocket): MessageSocket => {
+export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket => {
   const inbox = new Inbox(limits.socketHighWaterBytes, (on) => {
     if (ws.readyState !== WebSocket.OPEN) return
     if (on) ws.resume()
@@ -53,6 +62,7 @@ export const fromWebSocket = (ws: WebSocket): MessageSocket => {
   if (ws.isPaused) ws.resume()
   return fromParts(inbox, {
     protocol: ws.protocol,
+    ...(headers === undefined ? {} : { headers }),
     sendUnsafe: (data, { binary, finish }) => {
       if (ws.readyState !== WebSocket.OPEN) return false
       ws.send(data, { binary, fin: finish, compress: false }, onSent)
@@ -74,6 +84,25 @@ export const fromWebSocket = (ws: WebSocket): MessageSocket => {
   })
 }
 
+/** Reads the body of a refusal, as far as it is kept. What ends it early is no matter: what came is passed on. */
+const readRefusal = (response: IncomingMessage, done: (refusal: Refusal) => void) => {
+  const chunks: Array<Buffer> = []
+  let bytes = 0
+  const finish = () => {
+    const body = Buffer.concat(chunks).subarray(0, limits.chunkBytesMax)
+    done({ status: response.statusCode ?? 0, headers: pairs(response.rawHeaders), body })
+  }
+  response.on("data", (chunk: Buffer) => {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes >= limits.chunkBytesMax) response.destroy()
+  })
+  response.on("error", () => {
+    // `close` follows.
+  })
+  response.once("close", finish)
+}
+
 const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
   Effect.callback((resume) => {
     const headers: Record<string, Array<string>> = {}
@@ -84,7 +113,7 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         ...wsOptions,
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
-        handshakeTimeout: limits.helloTimeoutMs
+        handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs
       })
     } catch (error) {
       // An invalid URL or header value is thrown, not emitted.
@@ -92,12 +121,12 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
       return
     }
     const onResponse = (_request: unknown, response: IncomingMessage) => {
-      const status = response.statusCode ?? 0
-      resume(
-        Effect.fail(new DialError({ url, reason: "Refused", status, message: `the server answered HTTP ${status}` }))
-      )
-      response.resume()
-      ws.terminate()
+      readRefusal(response, (refusal) => {
+        const { status } = refusal
+        const message = `the server answered HTTP ${status}`
+        resume(Effect.fail(new DialError({ url, reason: "Refused", status, message, refusal })))
+        ws.terminate()
+      })
     }
     const onError = (error: Error) => {
       const timedOut = error.message.includes("timed out")
@@ -114,9 +143,13 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
     }
     ws.once("unexpected-response", onResponse)
     ws.once("error", onError)
+    let headers: Headers = []
+    ws.once("upgrade", (response) => {
+      headers = pairs(response.rawHeaders)
+    })
     ws.once("open", () => {
       ws.off("error", onError)
-      resume(Effect.succeed(fromWebSocket(ws)))
+      resume(Effect.succeed(fromWebSocket(ws, headers)))
     })
     return Effect.sync(() => {
       // Interrupted during the handshake: `terminate` reports an error that nobody waits for any more.
