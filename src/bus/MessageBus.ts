@@ -3,7 +3,7 @@
  *
  * `layerMemory` passes envelopes by reference within one process and is bounded; a publish has succeeded once every inbox took it.
  */
-import { Context, Effect, Layer, Queue, Schema, type Scope, Stream } from "effect"
+import { type Cause, Context, Effect, Layer, Queue, Schema, type Scope, Stream } from "effect"
 import type { Envelope } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { Subject } from "./Subject.ts"
@@ -23,19 +23,25 @@ export type Delivery = "each" | "one"
 export class MessageBus extends Context.Service<
   MessageBus,
   {
-    /** Succeeds once the subscriber, or the server between, has taken all of `envelopes`; they arrive together and in order. */
+    /**
+     * Succeeds once the subscriber, or the server between, has taken all of `envelopes`; they arrive in order. After a failure some may have
+     * arrived: a receiver knows a repeated frame by its index.
+     */
     readonly publish: (
       subject: Subject,
       envelopes: ReadonlyArray<Envelope>,
       delivery: Delivery
     ) => Effect.Effect<void, BusError>
-    /** Subscribed as soon as the effect returns, until its scope closes; the stream's arrays are what each turn brought. */
+    /**
+     * Subscribed as soon as the effect returns, until its scope closes; the stream's arrays are what each turn brought. The stream ends once it
+     * has handed out what came before the scope closed.
+     */
     readonly subscribe: (subject: Subject) => Effect.Effect<Stream.Stream<Envelope>, never, Scope.Scope>
   }
 >()("wayleave/bus/MessageBus") {}
 
 interface Subscriber {
-  readonly inbox: Queue.Queue<Envelope>
+  readonly inbox: Queue.Queue<Envelope, Cause.Done>
 }
 
 const makeMemory = Effect.fnUntraced(function* (options: {
@@ -79,7 +85,7 @@ const makeMemory = Effect.fnUntraced(function* (options: {
         })
       }),
     subscribe: Effect.fnUntraced(function* (subject) {
-      const inbox = yield* Queue.bounded<Envelope>(options.inboxEnvelopesMax)
+      const inbox = yield* Queue.bounded<Envelope, Cause.Done>(options.inboxEnvelopesMax)
       const subscriber: Subscriber = { inbox }
       yield* Effect.acquireRelease(
         Effect.sync(() => {
@@ -87,14 +93,15 @@ const makeMemory = Effect.fnUntraced(function* (options: {
           subjects.set(subject, others === undefined ? [subscriber] : [...others, subscriber])
         }),
         () =>
-          Effect.suspend(() => {
+          Effect.sync(() => {
             const others = (subjects.get(subject) ?? []).filter((other) => other !== subscriber)
             if (others.length > 0) subjects.set(subject, others)
             else {
               subjects.delete(subject)
               cursors.delete(subject)
             }
-            return Queue.shutdown(inbox)
+            // What was taken before is still handed out, then the stream ends: a request must not vanish between two subscribers.
+            Queue.endUnsafe(inbox)
           })
       )
       return Stream.fromQueue(inbox)

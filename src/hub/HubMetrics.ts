@@ -1,0 +1,50 @@
+/** What a hub counts. Names and meanings stand in `docs/metrics.md`, which a test compares with this file. */
+import { Metric } from "effect"
+
+/** Runner sessions, those in their grace period among them. */
+export const sessions = Metric.gauge("wayleave_hub_sessions", {
+  description: "Runner sessions, those in their grace period among them"
+})
+/** Streams given to runners and not yet ended. */
+export const openStreams = Metric.gauge("wayleave_hub_open_streams", {
+  description: "Streams given to runners and not yet ended"
+})
+/** Routes by state. */
+export const routes = Metric.gauge("wayleave_hub_routes", { description: "Routes by state" })
+/** The same gauge, by state. */
+export const routesBy = {
+  Open: Metric.withAttributes(routes, { state: "open" }),
+  Closing: Metric.withAttributes(routes, { state: "closing" }),
+  HalfClosed: Metric.withAttributes(routes, { state: "half_closed" }),
+  Closed: Metric.withAttributes(routes, { state: "closed" })
+} as const
+/** Frames from runners that were published. */
+export const framesPublished = Metric.counter("wayleave_hub_frames_published_total", {
+  description: "Frames from runners that were admitted and published",
+  incremental: true
+})
+/** Frames from runners that were refused, by reason. */
+export const framesRefused = Metric.counter("wayleave_hub_frames_refused_total", {
+  description: "Frames from runners that were refused, by reason",
+  incremental: true
+})
+/** Routes that were opened again because their terminal frame could not be published. */
+export const routesReopened = Metric.counter("wayleave_hub_routes_reopened_total", {
+  description: "Routes opened again because their last frame could not be published",
+  incremental: true
+})
+/** Publishes that failed after all attempts. */
+export const publishesFailed = Metric.counter("wayleave_hub_publishes_failed_total", {
+  description: "Publishes to a gateway that failed after all attempts",
+  incremental: true
+})
+/** Messages from runners that did not decode. */
+export const messagesUndecodable = Metric.counter("wayleave_hub_messages_undecodable_total", {
+  description: "Messages from runners that did not decode or came out of turn",
+  incremental: true
+})
+/** Connections that ended, by reason. */
+export const connectionsClosed = Metric.counter("wayleave_hub_connections_closed_total", {
+  description: "Runner connections that ended, by reason",
+  incremental: true
+})

@@ -1,0 +1,116 @@
+/**
+ * Authorize, publish, clear: the heart of the house. Every frame of an answer passes here, and a route ends only after the frame that ends it
+ * was published. Next: `route/RouteStore.ts` below, `gateway/InFlight.ts` above.
+ */
+import { Effect, Exit, Metric, Schedule } from "effect"
+import { MessageBus } from "../bus/MessageBus.ts"
+import * as Subject from "../bus/Subject.ts"
+import { type Claimant, RouteStore, type Verdict } from "../route/RouteStore.ts"
+import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import { limits } from "../tunnel/Limits.ts"
+import * as HubMetrics from "./HubMetrics.ts"
+
+/** What became of a batch, for whoever has to act on it: the store and the bus have been told already. */
+export interface Relayed {
+  readonly refused: Verdict<Uplink>["refused"]
+  /** Routes whose last frame was published. */
+  readonly ended: ReadonlyArray<RouteKey>
+  /** Routes of frames that were admitted and could not be published: still open, their streams broken. */
+  readonly broken: ReadonlyArray<RouteKey>
+}
+
+/** The frames of a batch by gateway, in order. Nearly always there is one. */
+const byGateway = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Uplink>> => {
+  const first = batch[0]?.route.gatewayId
+  if (batch.every((envelope) => envelope.route.gatewayId === first)) return [batch]
+  const groups = new Map<number, Array<Uplink>>()
+  for (const envelope of batch) {
+    const group = groups.get(envelope.route.gatewayId)
+    if (group === undefined) groups.set(envelope.route.gatewayId, [envelope])
+    else group.push(envelope)
+  }
+  return [...groups.values()]
+}
+
+const retry = Schedule.exponential("20 millis").pipe(Schedule.upTo({ times: limits.publishAttempts - 1 }))
+
+const refusedBy = {
+  Unknown: Metric.withAttributes(HubMetrics.framesRefused, { reason: "unknown" }),
+  Foreign: Metric.withAttributes(HubMetrics.framesRefused, { reason: "foreign" }),
+  Late: Metric.withAttributes(HubMetrics.framesRefused, { reason: "late" })
+} as const
+
+/** Never fails: a batch that cannot be published is reported as broken. */
+export type Relay = (claimant: Claimant, batch: ReadonlyArray<Uplink>) => Effect.Effect<Relayed>
+
+export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
+  const routes = yield* RouteStore
+  const bus = yield* MessageBus
+  const context = yield* Effect.context<never>()
+  const subjects = new Map<number, string>()
+
+  const subjectOf = (gatewayId: number): string => {
+    let subject = subjects.get(gatewayId)
+    if (subject === undefined) {
+      // A cache, not a table: gateways come and go with processes, so it may simply start over.
+      if (subjects.size > 1024) subjects.clear()
+      subject = Subject.ofGateway(namespace, gatewayId)
+      subjects.set(gatewayId, subject)
+    }
+    return subject
+  }
+
+  const publish = (admitted: ReadonlyArray<Uplink>) =>
+    admitted.length === 0
+      ? Effect.void
+      : bus
+          .publish(subjectOf((admitted[0] as Uplink).route.gatewayId), admitted, "each")
+          .pipe(Effect.retry(retry), Effect.asVoid)
+
+  // Acquire cannot be interrupted and release always runs, so no route stays in Closing whatever happens between.
+  const relayOne = (claimant: Claimant, batch: ReadonlyArray<Uplink>): Effect.Effect<Relayed> => {
+    let verdict: Verdict<Uplink> = { admitted: [], ending: [], refused: [] }
+    return Effect.acquireUseRelease(
+      routes.authorize(claimant, batch),
+      (judged) => {
+        verdict = judged
+        return publish(judged.admitted)
+      },
+      ({ ending }, exit) => {
+        if (ending.length === 0) return Effect.void
+        if (Exit.isSuccess(exit)) return routes.clear(ending)
+        HubMetrics.routesReopened.updateUnsafe(ending.length, context)
+        return routes.reopen(ending)
+      }
+    ).pipe(
+      Effect.match({
+        onSuccess: () => settle(verdict, true),
+        onFailure: () => settle(verdict, false)
+      })
+    )
+  }
+
+  const settle = ({ admitted, ending, refused }: Verdict<Uplink>, published: boolean): Relayed => {
+    for (const { reason } of refused) refusedBy[reason].updateUnsafe(1, context)
+    if (published) {
+      if (admitted.length > 0) HubMetrics.framesPublished.updateUnsafe(admitted.length, context)
+      return { refused, ended: ending, broken: [] }
+    }
+    HubMetrics.publishesFailed.updateUnsafe(1, context)
+    return { refused, ended: [], broken: [...new Set(admitted.map(({ route }) => route))] }
+  }
+
+  const relay: Relay = (claimant, batch) => {
+    if (batch.length === 0) return Effect.succeed({ refused: [], ended: [], broken: [] })
+    const groups = byGateway(batch)
+    if (groups.length === 1) return relayOne(claimant, batch)
+    return Effect.forEach(groups, (group) => relayOne(claimant, group)).pipe(
+      Effect.map((parts) => ({
+        refused: parts.flatMap((part) => part.refused),
+        ended: parts.flatMap((part) => part.ended),
+        broken: parts.flatMap((part) => part.broken)
+      }))
+    )
+  }
+  return relay
+})

@@ -1,0 +1,148 @@
+/**
+ * From the runner to the house: bytes to messages, every variant matched, response frames handed to the Relay in one batch per read. What a
+ * runner says wrong costs the message or the stream; only sustained abuse costs the connection.
+ */
+import { Clock, Effect } from "effect"
+import type { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
+import type { Heartbeat } from "../protocol/Heartbeat.ts"
+import * as Wayleave1 from "../protocol/Wayleave1.ts"
+import type { MessageSocket, SocketMessage } from "../socket/MessageSocket.ts"
+import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import { type AbortCode, absurd } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
+import type { MakeUplink } from "./Downlink.ts"
+import * as HubMetrics from "./HubMetrics.ts"
+import type { Relay, Relayed } from "./Relay.ts"
+import { endStream, type Session, type Streams } from "./Session.ts"
+
+/** Why the connection is to be closed now, or undefined to go on. */
+export type Judgement = Wayleave1.CloseReason | undefined
+
+export interface UplinkOptions {
+  readonly session: Session
+  readonly generation: number
+  readonly socket: MessageSocket
+  readonly streams: Streams
+  readonly uplink: MakeUplink
+  readonly relay: Relay
+  readonly heartbeat: Heartbeat
+  readonly complaints: Complaints
+  readonly abuse: AbuseMeter
+  /** Tells gateways of streams whose frames could not be published, as soon as that is possible again. */
+  readonly onBroken: (session: Session, routes: ReadonlyArray<RouteKey>) => Effect.Effect<void>
+}
+
+const framesTag = 1
+
+export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOptions) {
+  const { session, streams, heartbeat } = options
+  const claimant = { session: session.id, generation: options.generation }
+  const context = yield* Effect.context<never>()
+
+  const reset = (route: RouteKey, code: AbortCode) => {
+    session.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Reset", route, code }))
+  }
+
+  /** Decodes one message into `envelopes`; returns what is wrong with it, if anything. */
+  const read = (message: SocketMessage, envelopes: Array<Uplink>): string | undefined => {
+    if (!message.binary) return "a text message"
+    if (message.data.length > limits.linkMessageBytesMax) return "a message that is too long"
+    let decoded: Wayleave1.ToHub
+    try {
+      decoded = Wayleave1.toHub.decode(message.data)
+    } catch {
+      return "a message that does not decode"
+    }
+    switch (decoded._tag) {
+      case "Frames":
+        session.link.acknowledged(decoded.received)
+        for (const { route, index, frame } of decoded.frames) {
+          envelopes.push(options.uplink(session, route, index, frame))
+        }
+        return undefined
+      case "Ping":
+        session.link.acknowledged(decoded.received)
+        session.link.sendNow(
+          Wayleave1.toRunner.encode({ _tag: "Pong", nonce: decoded.nonce, received: session.link.receivedCount })
+        )
+        return undefined
+      case "Pong":
+        session.link.acknowledged(decoded.received)
+        heartbeat.pong(decoded.nonce)
+        return undefined
+      case "Ack":
+        session.link.acknowledged(decoded.received)
+        return undefined
+      case "GoAway":
+        session.leaving = true
+        return undefined
+      case "Hello":
+        return "a second Hello"
+      default:
+        return absurd(decoded)
+    }
+  }
+
+  const settle = ({ refused, ended }: Relayed): number => {
+    for (const route of ended) endStream(streams, route)
+    let offences = 0
+    for (const { answer, reason } of refused) {
+      switch (reason) {
+        case "Unknown":
+          offences++
+          reset(answer.route, "unknown_route")
+          break
+        case "Foreign":
+          offences++
+          break
+        case "Late":
+          break
+        default:
+          absurd(reason)
+      }
+    }
+    return offences
+  }
+
+  const complain = (kind: string, now: number) => {
+    const count = options.complaints.note(kind, now)
+    return count === 0 ? Effect.void : Effect.logWarning(`runner sent ${kind}`, { runner: session.name, times: count })
+  }
+
+  /** Deals with everything one read brought. Not interrupted midway: what was relayed is counted as received, or the runner would repeat it. */
+  return (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>
+    Effect.uninterruptible(
+      Clock.clockWith((clock) => {
+        heartbeat.heard()
+        const envelopes: Array<Uplink> = []
+        const faults: Array<string> = []
+        for (const message of batch) {
+          const fault = read(message, envelopes)
+          if (fault !== undefined) faults.push(fault)
+        }
+        const now = clock.currentTimeMillisUnsafe()
+        return Effect.flatMap(options.relay(claimant, envelopes), (relayed): Effect.Effect<Judgement> => {
+          // An undecodable Frames message was numbered by its sender all the same.
+          for (const { binary, data } of batch) {
+            if (binary && data[0] === framesTag) session.link.onReceived(data.length)
+          }
+          const offences = settle(relayed) + faults.length
+          for (const route of relayed.broken) reset(route, "publish_failed")
+          if (offences === 0 && relayed.broken.length === 0) return Effect.succeed(undefined)
+          if (faults.length > 0) HubMetrics.messagesUndecodable.updateUnsafe(faults.length, context)
+          const judgement = offences > 0 && options.abuse.note(offences, now) ? ("abuse" as const) : undefined
+          const kinds = [...faults, ...relayed.refused.filter((r) => r.reason !== "Late").map((r) => kindOf[r.reason])]
+          return Effect.forEach(new Set(kinds), (kind) => complain(kind, now), { discard: true }).pipe(
+            Effect.andThen(relayed.broken.length > 0 ? options.onBroken(session, relayed.broken) : Effect.void),
+            Effect.as(judgement)
+          )
+        })
+      })
+    )
+})
+
+const kindOf = {
+  Unknown: "a frame for a route nobody holds",
+  Foreign: "a frame for a route of another session",
+  Late: "a late frame"
+} as const
