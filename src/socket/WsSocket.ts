@@ -143,13 +143,13 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
     }
     ws.once("unexpected-response", onResponse)
     ws.once("error", onError)
-    let headers: Headers = []
+    let answered: Headers = []
     ws.once("upgrade", (response) => {
-      headers = pairs(response.rawHeaders)
+      answered = pairs(response.rawHeaders)
     })
     ws.once("open", () => {
       ws.off("error", onError)
-      resume(Effect.succeed(fromWebSocket(ws, headers)))
+      resume(Effect.succeed(fromWebSocket(ws, answered)))
     })
     return Effect.sync(() => {
       // Interrupted during the handshake: `terminate` reports an error that nobody waits for any more.
