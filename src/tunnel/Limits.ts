@@ -203,6 +203,12 @@ export const table = {
     why: "from the visitor's upgrade to the app's yes or no",
     enforcedBy: "gateway/SocketStream.ts"
   },
+  hubAnswerMs: {
+    value: 10_000,
+    unit: "ms",
+    why: "from an opening frame to the hub's first word, which it says at once: silence means that hub is gone",
+    enforcedBy: "gateway/StreamLink.ts"
+  },
   inFlightMax: {
     value: 65_536,
     unit: "streams",
@@ -214,6 +220,12 @@ export const table = {
     unit: "bytes",
     why: "0 is no limit: bodies stream and cost one window; operators set theirs",
     enforcedBy: "gateway/Gateway.ts"
+  },
+  accessLogLinesMax: {
+    value: 4096,
+    unit: "count",
+    why: "access lines waiting for a slow log; further ones are dropped and counted rather than holding up visitors",
+    enforcedBy: "telemetry/AccessLog.ts"
   },
   drainMs: {
     value: 20_000,
