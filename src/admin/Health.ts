@@ -1,0 +1,29 @@
+/**
+ * Whether this process should be sent work. Orchestrators ask over the admin port; whoever starts and drains the server answers here.
+ */
+import { Context, Effect, Layer } from "effect"
+
+/** `starting` and `draining` are both healthy and both not ready: new work belongs elsewhere. */
+export type Readiness = "starting" | "ready" | "draining"
+
+/** The readiness of this process: one value, set by the server, read by the admin port. */
+export class Health extends Context.Service<
+  Health,
+  {
+    readonly readiness: Effect.Effect<Readiness>
+    /** A drain is for good: nothing makes a draining process ready again. */
+    readonly become: (readiness: Readiness) => Effect.Effect<void>
+  }
+>()("wayleave/admin/Health") {}
+
+/** Begins as `starting`. */
+export const layer: Layer.Layer<Health> = Layer.sync(Health, () => {
+  let current: Readiness = "starting"
+  return {
+    readiness: Effect.sync(() => current),
+    become: (readiness) =>
+      Effect.sync(() => {
+        if (current !== "draining") current = readiness
+      })
+  }
+})

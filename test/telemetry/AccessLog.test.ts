@@ -1,0 +1,83 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Logger, Metric, References } from "effect"
+import { type StreamEnd, StreamObserver, type StreamStart } from "../../src/gateway/StreamObserver.ts"
+import * as AccessLog from "../../src/telemetry/AccessLog.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
+
+const start: StreamStart = {
+  requestId: "0a/0b",
+  kind: "http",
+  name: "web",
+  method: "GET",
+  target: "/orders/7?token=s3cret",
+  remoteAddress: "192.0.2.1"
+}
+const end: StreamEnd = { status: 200, outcome: "ok", bytesUp: 0, bytesDown: 512, durationMs: 12.345 }
+
+const collect = (into: Array<string>) =>
+  Layer.mergeAll(
+    Logger.layer([Logger.map(Logger.formatJson, (line) => void into.push(line))]),
+    Layer.succeed(References.MinimumLogLevel, "Info")
+  )
+
+const observing = (json: boolean, into: Array<string>, use: (observer: StreamObserver["Service"]) => void) =>
+  StreamObserver.use((observer) => Effect.sync(() => use(observer))).pipe(
+    Effect.provide(AccessLog.layer({ json })),
+    Effect.provide(collect(into))
+  )
+
+it.effect("writes one line when a stream has ended, without the query", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function* () {
+    yield* observing(false, lines, (observer) => {
+      observer.start(start)
+      observer.head(start, 200)
+      observer.end(start, end)
+    })
+    assert.deepStrictEqual(
+      lines.map((line) => JSON.parse(line).message),
+      ["192.0.2.1 web GET /orders/7?… 200 ok 12.3ms up=0 down=512 0a/0b"]
+    )
+    assert.notInclude(lines.join(), "s3cret")
+  })
+})
+
+it.effect("with JSON the fields are fields", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function* () {
+    yield* observing(true, lines, (observer) => observer.end({ ...start, kind: "websocket" }, { ...end, status: 101 }))
+    assert.deepStrictEqual(JSON.parse(lines[0] ?? "").annotations, {
+      requestId: "0a/0b",
+      kind: "websocket",
+      name: "web",
+      method: "GET",
+      path: "/orders/7?…",
+      status: 101,
+      outcome: "ok",
+      durationMs: 12.3,
+      bytesUp: 0,
+      bytesDown: 512,
+      remoteAddress: "192.0.2.1"
+    })
+  })
+})
+
+it("a visitor cannot forge a line or a field", () => {
+  const line = AccessLog.show(AccessLog.lineOf({ ...start, target: "/a\r\n192.0.2.9 b\u001b[2J", method: "" }, end))
+  assert.strictEqual(line.split(" ").length, 10)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters must not be there.
+  assert.notMatch(line, /[\u0000-\u001f]/)
+})
+
+it.effect("drops and counts what comes faster than the log takes it", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function* () {
+    const before = yield* Metric.value(AccessLog.linesDropped)
+    yield* observing(false, lines, (observer) => {
+      for (let i = 0; i < limits.accessLogLinesMax + 7; i++) observer.end(start, end)
+    })
+    const after = yield* Metric.value(AccessLog.linesDropped)
+    assert.strictEqual(after.count - before.count, 7)
+    assert.strictEqual(lines.length, limits.accessLogLinesMax)
+  })
+})
