@@ -71,6 +71,12 @@ export const table = {
     why: "an acknowledgement is owed after this much was received with nothing going the other way",
     enforcedBy: "protocol/Link.ts"
   },
+  framesHeldMax: {
+    value: 65_536,
+    unit: "frames",
+    why: "unread WebSocket fragments of one stream at a runner: credit counts bytes, and empty messages have none",
+    enforcedBy: "runner/WebSocketStream.ts"
+  },
   socketHighWaterBytes: {
     value: 256 * KiB,
     unit: "bytes",
