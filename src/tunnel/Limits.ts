@@ -215,6 +215,12 @@ export const table = {
     why: "from an opening frame to the hub's first word, which it says at once: silence means that hub is gone",
     enforcedBy: "gateway/StreamLink.ts"
   },
+  closeLingerMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long messages a visitor sent before its close may wait for credit; then the close goes without them",
+    enforcedBy: "gateway/SocketStream.ts"
+  },
   inFlightMax: {
     value: 65_536,
     unit: "streams",
