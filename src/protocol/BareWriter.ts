@@ -7,8 +7,8 @@
 import { type BareReason, Fault } from "./BareError.ts"
 import { depthMax, elementsMax, halves, high, low, wholeSigned, wholeUnsigned } from "./BareReader.ts"
 
-/** Bytes allocated at a time. A view that is kept keeps its slab, as with Node's own pool. */
-export const slabBytes = 64 * 1024
+/** Bytes a writer allocates at a time, unless told otherwise. A view that is kept keeps its slab, as with Node's own pool. */
+export const slabBytesDefault = 64 * 1024
 /** Room left behind a payload that outgrew the slab, so that the few fields after it do not move it again. */
 const tailBytes = 256
 
@@ -25,11 +25,16 @@ export class Writer {
   bytes: Buffer = nothing
   /** The length of `bytes`, which is dearer to ask for. */
   private limit = 0
+  private readonly slabBytes: number
   /** Where the message being written begins. */
   start = 0
   pos = 0
   elementsLeft = elementsMax
   depth = 0
+
+  constructor(slabBytes: number = slabBytesDefault) {
+    this.slabBytes = slabBytes
+  }
 
   /** Bytes written since the last `take`. */
   get size(): number {
@@ -39,7 +44,7 @@ export class Writer {
   /** The message, exactly, as a view nobody writes to again. */
   take(): Uint8Array {
     const message = this.bytes.subarray(this.start, this.pos)
-    if (this.limit > slabBytes) {
+    if (this.limit > this.slabBytes) {
       this.bytes = nothing
       this.limit = 0
       this.pos = 0
@@ -53,7 +58,7 @@ export class Writer {
   clear(): void {
     this.pos = this.start
     this.elementsLeft = elementsMax
-    if (this.limit > slabBytes) {
+    if (this.limit > this.slabBytes) {
       this.bytes = nothing
       this.limit = 0
       this.pos = 0
@@ -69,7 +74,7 @@ export class Writer {
     const used = this.pos - this.start
     const needed = used + size
     const next = Buffer.allocUnsafeSlow(
-      needed + tailBytes <= slabBytes ? slabBytes : Math.max(used * 2, needed + tailBytes)
+      needed + tailBytes <= this.slabBytes ? this.slabBytes : Math.max(used * 2, needed + tailBytes)
     )
     if (used > 0) next.set(this.bytes.subarray(this.start, this.pos))
     this.bytes = next
@@ -168,7 +173,7 @@ export class Writer {
 
   str(text: string): void {
     const length = text.length
-    if (length < 16) {
+    if (length < 24) {
       const start = this.need(length + 1)
       const bytes = this.bytes
       let at = start + 1

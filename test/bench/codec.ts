@@ -1,7 +1,8 @@
 /**
  * Our codecs beside `@rivetkit/engine-runner-protocol`, in one process and one run. Alone: `node test/bench/codec.ts`.
  *
- * Each row is the median of several rounds in which the contenders take turns, so that what the machine does meanwhile hits them alike.
+ * Each row is the median of many short rounds in which the contenders take turns, and `times` the median of the rounds' own ratios, so that
+ * what the machine does meanwhile hits all alike.
  */
 import * as Published from "@rivetkit/engine-runner-protocol"
 import * as Bare from "../../src/protocol/Bare.ts"
@@ -124,20 +125,21 @@ const calibrate = (run: () => unknown, roundMs: number): number => {
   }
 }
 
-const median = (values: Array<number>): number => values.sort((a, b) => a - b)[values.length >> 1] as number
+const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[values.length >> 1] as number
 
-/** Nanoseconds of each contender: the median of its rounds, which alternate. */
-const race = (contenders: ReadonlyArray<() => unknown>, rounds: number, roundMs: number): Array<number> => {
+/** Nanoseconds of each contender in each round. Rounds are short and alternate, so that a busy machine slows all of them alike. */
+const race = (contenders: ReadonlyArray<() => unknown>, rounds: number, roundMs: number): Array<Array<number>> => {
+  for (const run of contenders) calibrate(run, 50)
   const counts = contenders.map((run) => calibrate(run, roundMs))
   const results = contenders.map((): Array<number> => [])
   for (let round = 0; round < rounds; round++)
-    contenders.forEach((run, which) => {
+    for (const [which, run] of contenders.entries()) {
       const count = counts[which] as number
       const began = performance.now()
       for (let i = 0; i < count; i++) keep(run())
       results[which]?.push(((performance.now() - began) * 1e6) / count)
-    })
-  return results.map(median)
+    }
+  return results
 }
 
 /** Runs the table. `roundMs` and `rounds` trade precision for time. */
@@ -146,7 +148,7 @@ export const codecBench = (
 ): Promise<ReadonlyArray<CodecRow>> => Promise.resolve(codecRows(options))
 
 const codecRows = (options: { readonly rounds?: number; readonly roundMs?: number }): Array<CodecRow> => {
-  const { rounds = 9, roundMs = 60 } = options
+  const { rounds = 61, roundMs = 8 } = options
   const rows: Array<CodecRow> = []
   for (const { message, direction, v7, model } of cases) {
     const codec = (direction === "up" ? V7.codecs.ToServer : V7.codecs.ToClient) as Bare.Codec<unknown>
@@ -158,14 +160,14 @@ const codecRows = (options: { readonly rounds?: number; readonly roundMs?: numbe
     // A socket hands out Buffers. The published codec takes a Buffer's `slice` for a copy, which it is not, so it gets a plain array.
     const theirBytes = new Uint8Array(bytes)
     const modelBytes = model === null ? null : modelCodec.encode(model)
-    const add = (operation: CodecRow["operation"], [v7Ns, publishedNs, modelNs]: ReadonlyArray<number>) =>
+    const add = (operation: CodecRow["operation"], [ours = [], theirs = [], ofModel = []]: Array<Array<number>>) =>
       rows.push({
         message,
         operation,
-        v7Ns: v7Ns as number,
-        publishedNs: publishedNs as number,
-        times: (publishedNs as number) / (v7Ns as number),
-        modelNs: modelNs ?? Number.NaN
+        v7Ns: median(ours),
+        publishedNs: median(theirs),
+        times: median(theirs.map((ns, round) => ns / (ours[round] as number))),
+        modelNs: ofModel.length === 0 ? Number.NaN : median(ofModel)
       })
     add(
       "encode",

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
 import * as Bare from "../../src/protocol/Bare.ts"
 import { depthMax, elementsMax } from "../../src/protocol/BareReader.ts"
-import { slabBytes } from "../../src/protocol/BareWriter.ts"
+import { slabBytesDefault } from "../../src/protocol/BareWriter.ts"
 import * as Wire from "../../src/tunnel/Wire.ts"
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
@@ -207,7 +207,7 @@ describe("Bare", () => {
     codec.encodeInto(writer, new Uint8Array(8 * 1024 * 1024))
     assert.strictEqual(writer.take().length, 8 * 1024 * 1024 + 4)
     codec.encodeInto(writer, new Uint8Array(1))
-    assert.isAtMost(writer.bytes.length, slabBytes)
+    assert.isAtMost(writer.bytes.length, slabBytesDefault)
   })
 
   it("puts several values into one message and reads them in turn", () => {
