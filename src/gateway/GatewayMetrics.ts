@@ -1,0 +1,67 @@
+/** What a gateway counts. Names and meanings stand in `docs/metrics.md`. Series are resolved once, so that counting costs no lookup by label. */
+import { type Context, Metric } from "effect"
+import { errors, type Outcome } from "./GatewayError.ts"
+
+/** Streams that ended, by outcome: `ok`, `cancelled` (the visitor left), or an error code. */
+export const requests = Metric.counter("wayleave_gateway_requests_total", {
+  description: "Requests and WebSockets that ended, by outcome",
+  incremental: true
+})
+/** Streams open now. */
+export const inFlight = Metric.gauge("wayleave_gateway_in_flight", {
+  description: "Requests and WebSockets open now"
+})
+/** Body bytes by direction: `up` from visitors to apps, `down` from apps to visitors. */
+export const bodyBytes = Metric.counter("wayleave_gateway_body_bytes_total", {
+  description: "Body bytes, by direction: up from visitors, down to visitors",
+  incremental: true
+})
+/** Replies that were dropped, by reason. */
+export const uplinksRefused = Metric.counter("wayleave_gateway_uplinks_refused_total", {
+  description: "Replies from hubs that were dropped, by reason",
+  incremental: true
+})
+/** From a request's arrival to its end. */
+export const durations = Metric.histogram("wayleave_gateway_request_seconds", {
+  description: "From the arrival of a request to its end, in seconds",
+  boundaries: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+})
+
+/** Why a reply was dropped. `Unknown`: no stream of that id is in flight, most often because it has ended. */
+export type UplinkRefusal = "Unknown" | "Foreign" | "Late" | "Duplicate"
+
+/** The metrics of one gateway as plain calls. */
+export interface GatewayMeter {
+  readonly opened: () => void
+  readonly closed: () => void
+  readonly ended: (outcome: Outcome, bytesUp: number, bytesDown: number, durationMs: number) => void
+  readonly refused: (reason: UplinkRefusal) => void
+}
+
+const outcomes: ReadonlyArray<Outcome> = ["ok", "cancelled", ...(Object.keys(errors) as Array<keyof typeof errors>)]
+
+const byOutcome = Object.fromEntries(
+  outcomes.map((outcome) => [outcome, Metric.withAttributes(requests, { outcome })])
+) as Readonly<Record<Outcome, Metric.Counter<number>>>
+
+const byReason: Readonly<Record<UplinkRefusal, Metric.Counter<number>>> = {
+  Unknown: Metric.withAttributes(uplinksRefused, { reason: "Unknown" }),
+  Foreign: Metric.withAttributes(uplinksRefused, { reason: "Foreign" }),
+  Late: Metric.withAttributes(uplinksRefused, { reason: "Late" }),
+  Duplicate: Metric.withAttributes(uplinksRefused, { reason: "Duplicate" })
+}
+const bytesUpTotal = Metric.withAttributes(bodyBytes, { direction: "up" })
+const bytesDownTotal = Metric.withAttributes(bodyBytes, { direction: "down" })
+
+/** Binds the metrics to the registry of `context`. */
+export const meter = (context: Context.Context<never>): GatewayMeter => ({
+  opened: () => inFlight.modifyUnsafe(1, context),
+  closed: () => inFlight.modifyUnsafe(-1, context),
+  ended: (outcome, bytesUp, bytesDown, durationMs) => {
+    byOutcome[outcome].updateUnsafe(1, context)
+    if (bytesUp > 0) bytesUpTotal.updateUnsafe(bytesUp, context)
+    if (bytesDown > 0) bytesDownTotal.updateUnsafe(bytesDown, context)
+    durations.updateUnsafe(durationMs / 1000, context)
+  },
+  refused: (reason) => byReason[reason].updateUnsafe(1, context)
+})

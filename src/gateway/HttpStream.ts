@@ -1,0 +1,333 @@
+/**
+ * One HTTP request as a stream: opens it towards the runner, sends the body as credit allows, writes the answer as it comes and grants credit as
+ * the visitor's socket drains. Replies are handled synchronously by `onFrame`; `run` is the request's one fiber.
+ *
+ * Nothing of either body is kept here beyond the opening frame: what the visitor has not sent waits in its socket, what it has not read in ours,
+ * and neither is more than a window.
+ */
+import { Effect } from "effect"
+import type { BusError } from "../bus/MessageBus.ts"
+import type { RouteKey } from "../tunnel/Envelope.ts"
+import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
+import { endToEnd } from "./ForwardedHeaders.ts"
+import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
+import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
+import { converse, type StreamLink, type VisitorSide } from "./StreamLink.ts"
+import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
+import type { HttpExchange } from "./Visitor.ts"
+
+const nothing = new Uint8Array(0)
+/** Chunks published in one go: as much as an initial window, then others get a turn. */
+const chunksPerTurn = 4
+
+/** What a failed opening publish means: nobody got it, or a wait for room was in vain. */
+export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
+  switch (reason) {
+    case "NoResponders":
+      return "no_runner"
+    case "Full":
+      return "overloaded"
+    case "Timeout":
+    case "Disconnected":
+      return "runner_lost"
+    default:
+      return absurd(reason)
+  }
+}
+
+export class HttpStream implements VisitorSide, VisitorStream {
+  private readonly parts: GatewayParts
+  private readonly exchange: HttpExchange
+  private readonly record: StreamRecord
+  private link: StreamLink | undefined
+  private opening: RequestFrame | undefined
+  private attempts = 0
+  private again = false
+  private uploading: boolean
+  private trailersDue: HeaderList | undefined
+  private sentMs = Number.POSITIVE_INFINITY
+  private headSent = false
+  private hasBody = true
+  private promisedBytes: number | undefined
+  private undrainedBytes = 0
+  private answered = false
+  private done = false
+  private onDone: (() => void) | undefined
+
+  constructor(parts: GatewayParts, exchange: HttpExchange, record: StreamRecord) {
+    this.parts = parts
+    this.exchange = exchange
+    this.record = record
+    this.uploading = exchange.body !== undefined
+    exchange.whenDoneUnsafe((complete) => this.visitorDone(complete))
+  }
+
+  /** The stream's fiber, from entry to the last byte on its way to the visitor. */
+  run(admitted: Admitted): Effect.Effect<void> {
+    return Effect.onInterrupt(this.attempt(admitted, this.record.route), () => this.interrupted())
+  }
+
+  /** Answers with an error at once, without a runner. */
+  refuse(code: GatewayErrorCode): Effect.Effect<void> {
+    this.fail(code)
+    return this.departure
+  }
+
+  private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
+    this.again = false
+    const link = this.parts.inFlight.enter(route, admitted.name, admitted.traceparent, this)
+    if (link === undefined) {
+      this.fail("overloaded")
+      return this.departure
+    }
+    this.link = link
+    this.opening ??= this.makeOpening(admitted)
+    if (this.record.settled) {
+      link.finish()
+      return this.departure
+    }
+    if (!this.uploading) this.sentMs = this.parts.nowMs()
+    this.attempts++
+    const opened = this.parts.bus.publish(this.parts.subjectOf(admitted.name), [link.opening(this.opening)], "one")
+    return Effect.matchEffect(opened, {
+      onFailure: (error) => {
+        link.finish()
+        this.fail(openingError(error.reason))
+        return this.departure
+      },
+      onSuccess: () =>
+        Effect.flatMap(converse(this.parts.bus, link), () =>
+          this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
+        )
+    })
+  }
+
+  /** The answer may still be on its way to a slow visitor: only when it has left, or the visitor has, is the request over. */
+  private readonly departure: Effect.Effect<void> = Effect.suspend(() =>
+    this.done
+      ? Effect.void
+      : Effect.callback<void>((resume) => {
+          this.onDone = () => resume(Effect.void)
+        })
+  )
+
+  /** The opening frame, with as much of the body as is at hand, so that a small request is one frame. */
+  private makeOpening(admitted: Admitted): RequestFrame {
+    const body = this.uploading ? this.takeAtHand() : nothing
+    return {
+      _tag: "RequestStart",
+      method: this.exchange.head.method,
+      target: admitted.target,
+      headers: admitted.headers,
+      body,
+      streamed: this.uploading || this.trailersDue !== undefined
+    }
+  }
+
+  private takeAtHand(): Uint8Array {
+    const pieces: Array<Uint8Array> = []
+    let bytes = 0
+    while (this.uploading && bytes < limits.chunkBytesMax) {
+      const data = this.takePiece(limits.chunkBytesMax - bytes)
+      if (data === undefined) break
+      bytes += data.length
+      pieces.push(data)
+    }
+    return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces)
+  }
+
+  /** The next piece of the visitor's body, minding its end and its limit. */
+  private takePiece(bytesMax: number): Uint8Array | undefined {
+    const body = this.exchange.body
+    const piece = body?.takeUnsafe(bytesMax)
+    if (body === undefined || piece === undefined) return undefined
+    this.record.bytesUp += piece.data.length
+    const max = this.parts.requestBodyBytesMax
+    if (max > 0 && this.record.bytesUp > max) {
+      this.abandon("body_too_large", "cancelled")
+      return undefined
+    }
+    if (piece.end) {
+      this.uploading = false
+      const trailers = judgeTrailers(body.trailersUnsafe())
+      if (trailers.length > 0) this.trailersDue = trailers
+    }
+    return piece.data
+  }
+
+  collect(): ReadonlyArray<RequestFrame> {
+    if (!this.uploading && this.trailersDue === undefined) return []
+    const frames: Array<RequestFrame> = []
+    const link = this.link as StreamLink
+    while (this.uploading && frames.length < chunksPerTurn) {
+      const room = link.credit.pieceBytes(limits.chunkBytesMax)
+      const data = this.takePiece(room)
+      if (data === undefined) {
+        // Without room the next grant rouses us; with it, the visitor's next bytes do.
+        if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(link.wake)
+        break
+      }
+      link.credit.spend(data.length)
+      const finish = !this.uploading && this.trailersDue === undefined
+      if (finish || data.length > 0) frames.push({ _tag: "RequestChunk", body: data, finish })
+    }
+    if (this.uploading && frames.length === chunksPerTurn) link.wake()
+    if (!this.uploading) {
+      if (this.trailersDue !== undefined) frames.push({ _tag: "RequestTrailers", headers: this.trailersDue })
+      this.trailersDue = undefined
+      this.sentMs = this.parts.nowMs()
+    }
+    return link.over ? [] : frames
+  }
+
+  deadlineMs(): number {
+    return this.headSent ? Number.POSITIVE_INFINITY : this.sentMs + this.parts.responseStartMs
+  }
+
+  onDeadline(): void {
+    this.abandon("response_start_timeout", "deadline")
+  }
+
+  onBroken(code: GatewayErrorCode): void {
+    this.fail(code)
+  }
+
+  onFrame(frame: ResponseFrame): void {
+    switch (frame._tag) {
+      case "Informational":
+        return this.onInformational(frame.status, frame.headers)
+      case "ResponseStart":
+        return this.onHead(frame)
+      case "ResponseChunk":
+        if (this.pass(frame.body) && frame.finish) this.complete([])
+        return
+      case "ResponseTrailers":
+        return this.complete(judgeTrailers(frame.headers))
+      case "ResponseAbort":
+        if (this.mayRepeat(frame.code)) this.again = true
+        else this.fail(fromAbortCode(frame.code))
+        return
+      // The link takes credit itself, and its state lets nothing of a WebSocket through.
+      case "Credit":
+      case "WebSocketOpen":
+      case "WebSocketMessage":
+      case "WebSocketMessageAck":
+      case "WebSocketClose":
+        return
+      default:
+        return absurd(frame)
+    }
+  }
+
+  /** Once, and only while no other frame of the stream has come: then nothing of the body beyond the opening frame can have left. */
+  private mayRepeat(code: AbortCode): boolean {
+    return neverSeen(code) && this.attempts < 2 && this.link?.taken === 1 && !this.record.settled
+  }
+
+  private onInformational(status: number, headers: HeaderList): void {
+    if (status === 101 || status < 100 || status > 199 || !validHeaders(headers)) {
+      return this.abandon("bad_response", "protocol_error")
+    }
+    // The visitor's wait for 100 is between it and us: Expect is not forwarded.
+    if (status !== 100) this.exchange.response.informational(status, endToEnd(headers))
+  }
+
+  private onHead(frame: Extract<ResponseFrame, { readonly _tag: "ResponseStart" }>): void {
+    const whole = frame.streamed ? undefined : frame.body.length
+    const head = judgeHead(this.exchange.head.method, frame.status, frame.headers, whole)
+    if (head._tag === "Bad") return this.abandon("bad_response", "protocol_error")
+    // Judged before the head is written: a body that came with its head and does not fit it can still be told as an error.
+    if (head.hasBody && whole !== undefined && head.bodyBytes !== whole) return this.fail("bad_response")
+    this.hasBody = head.hasBody
+    this.promisedBytes = head.bodyBytes
+    this.headSent = true
+    this.exchange.response.head(head.status, head.headers)
+    this.record.headed(head.status)
+    if (frame.streamed && frame.body.length === 0) this.exchange.response.flushHead()
+    if (frame.body.length > 0 && !this.pass(frame.body)) return
+    if (!frame.streamed) this.complete([])
+  }
+
+  /** Passes body bytes on; `false` where the stream broke over them. */
+  private pass(data: Uint8Array): boolean {
+    const link = this.link as StreamLink
+    if (!link.received(data.length)) return false
+    if (!this.hasBody || data.length === 0) {
+      link.consumed(data.length, false)
+      return true
+    }
+    if (this.promisedBytes !== undefined && this.record.bytesDown + data.length > this.promisedBytes) {
+      this.abandon("bad_response", "protocol_error")
+      return false
+    }
+    this.record.bytesDown += data.length
+    if (this.exchange.response.write(data)) {
+      link.consumed(data.length, false)
+      return true
+    }
+    if (this.undrainedBytes === 0) this.exchange.response.whenWritableUnsafe(() => this.drained(link))
+    this.undrainedBytes += data.length
+    return true
+  }
+
+  private drained(link: StreamLink): void {
+    const bytes = this.undrainedBytes
+    this.undrainedBytes = 0
+    link.consumed(bytes, true)
+  }
+
+  private complete(trailers: HeaderList): void {
+    if (this.hasBody && this.promisedBytes !== undefined && this.record.bytesDown < this.promisedBytes) {
+      return this.fail("bad_response")
+    }
+    if (this.record.settled || this.answered) return
+    this.answered = true
+    this.exchange.response.end(trailers)
+  }
+
+  /** Ends both sides: tells the runner, then the visitor. */
+  private abandon(code: GatewayErrorCode, abort: AbortCode): void {
+    this.link?.close({ _tag: "RequestAbort", code: abort })
+    this.fail(code)
+  }
+
+  /** Tells the visitor: as an error where nothing was sent yet, by a broken transfer otherwise, never by a clean end. */
+  private fail(code: GatewayErrorCode): void {
+    if (!this.record.settle(code)) return
+    const { response } = this.exchange
+    if (this.headSent) return response.destroy()
+    const answer = this.record.errorAnswer(code)
+    this.headSent = true
+    response.head(answer.status, answer.headers)
+    this.record.headed(answer.status)
+    if (this.exchange.head.method !== "HEAD") response.write(answer.body)
+    response.end([])
+  }
+
+  private visitorDone(complete: boolean): void {
+    this.done = true
+    // An answer is a success once it has left, not once we have written it.
+    if (this.record.settle(complete && this.answered ? "ok" : "cancelled")) {
+      this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
+    }
+    this.onDone?.()
+  }
+
+  private interrupted(): Effect.Effect<void> {
+    this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
+    this.fail("draining")
+    return this.link === undefined ? Effect.void : lastWord(this.parts, this.link)
+  }
+}
+
+/** A stream whose fiber is interrupted still says its last word, where there is a hub to hear it. */
+export const lastWord = (parts: GatewayParts, link: StreamLink): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const envelopes = link.outgoing()
+    link.finish()
+    if (link.hub === undefined || envelopes.length === 0) return Effect.void
+    return parts.bus
+      .publish(link.hub, envelopes, "each")
+      .pipe(Effect.timeoutOption(limits.publishTimeoutMs), Effect.ignore)
+  })

@@ -1,0 +1,82 @@
+/**
+ * The streams of this gateway in flight. An entry is made before anything is published, so a reply can be unknown but never early.
+ *
+ * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
+ */
+import type { Subject } from "../bus/Subject.ts"
+import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { GatewayMeter } from "./GatewayMetrics.ts"
+import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
+
+/** The table, owned by one gateway. */
+export class InFlight {
+  private readonly links = new Map<number, StreamLink>()
+  private nextId: number
+  private readonly gatewayId: number
+  private readonly linksMax: number
+  private readonly options: LinkOptions
+  private readonly meter: GatewayMeter
+
+  constructor(
+    ids: { readonly gatewayId: number; readonly firstRequestId: number },
+    linksMax: number,
+    options: LinkOptions,
+    meter: GatewayMeter
+  ) {
+    this.gatewayId = ids.gatewayId
+    this.nextId = ids.firstRequestId
+    this.linksMax = linksMax
+    this.options = options
+    this.meter = meter
+  }
+
+  get size(): number {
+    return this.links.size
+  }
+
+  /** A route that is not in flight. Ids are used up in turn, so one that ended is not seen again for four thousand million requests. */
+  freshRoute(): RouteKey {
+    while (this.links.has(this.nextId)) this.nextId = (this.nextId + 1) >>> 0
+    const route = { gatewayId: this.gatewayId, requestId: this.nextId }
+    this.nextId = (this.nextId + 1) >>> 0
+    return route
+  }
+
+  /** Enters a stream; undefined when the table is full. The entry stays until the stream's terminal frame came or its last word left. */
+  enter(route: RouteKey, name: string, traceparent: string, side: VisitorSide): StreamLink | undefined {
+    if (this.links.size >= this.linksMax) return undefined
+    const link = new StreamLink(route, name, traceparent, side, this.options, this.forget)
+    this.links.set(route.requestId, link)
+    return link
+  }
+
+  private readonly forget = (link: StreamLink): void => {
+    if (this.links.get(link.route.requestId) === link) this.links.delete(link.route.requestId)
+  }
+
+  /** Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. */
+  deal(envelopes: ReadonlyArray<Envelope>): void {
+    for (const envelope of envelopes) {
+      // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
+      if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
+        this.meter.refused("Unknown")
+        continue
+      }
+      const link = this.links.get(envelope.route.requestId)
+      const refusal = link === undefined ? "Unknown" : link.receive(envelope)
+      if (refusal !== undefined) this.meter.refused(refusal)
+    }
+  }
+
+  /** The hubs that hold streams of this gateway: each is told that it lives. */
+  hubs(): ReadonlySet<Subject> {
+    const hubs = new Set<Subject>()
+    for (const link of this.links.values()) if (link.hub !== undefined) hubs.add(link.hub)
+    return hubs
+  }
+
+  /** A hub is gone: its streams fail now instead of waiting for deadlines. */
+  lose(hub: Subject): void {
+    for (const link of [...this.links.values()]) if (link.hub === hub) link.break("runner_lost", "session_lost")
+  }
+}
