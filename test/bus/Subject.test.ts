@@ -1,0 +1,40 @@
+import { assert, it } from "@effect/vitest"
+import { Schema } from "effect"
+import * as Subject from "../../src/bus/Subject.ts"
+
+it("spells plain names as they are", () => {
+  assert.strictEqual(Subject.ofName("default", "web-1"), "wayleave.default.name.web-1")
+  assert.strictEqual(Subject.ofGateway("default", 255), "wayleave.default.gateway.000000ff")
+})
+
+it.prop(
+  "keeps any name inside its one token, apart from every other name's",
+  { a: Schema.String, b: Schema.String },
+  ({ a, b }) => {
+    const token = Subject.token(a)
+    assert.match(token, /^[^.*>\s]+$/)
+    assert.strictEqual(Subject.ofName("n", a).split(".").length, 4)
+    assert.strictEqual(token === Subject.token(b), a.toWellFormed() === b.toWellFormed())
+  }
+)
+
+it("keeps dots, wildcards, blanks and long names where they belong", () => {
+  const names = [
+    "a.b",
+    "*",
+    ">",
+    "a b",
+    "",
+    "ä",
+    "=61",
+    "61",
+    "A",
+    "a",
+    "\u0000",
+    "x".repeat(1024),
+    "wayleave.default.hub.1"
+  ]
+  const tokens = names.map(Subject.token)
+  assert.strictEqual(new Set(tokens).size, names.length)
+  for (const token of tokens) assert.match(token, /^[a-z0-9_=-]+$/)
+})
