@@ -22,6 +22,8 @@ export class RequestStream {
   /** Origin-form: path and query as the visitor sent them. */
   readonly target: string
   readonly headers: HeaderList
+  /** The body, where all of it came with the head; undefined where more follows. Taking it is still up to the reader. */
+  readonly wholeBody: Uint8Array | undefined
   /** Everything of the body that has arrived since the last pull; done after its last byte. */
   readonly pull: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, StreamAborted | Cause.Done>
   /** The body. Reading it is what lets the visitor send on. Fails where the stream ends before the body. */
@@ -41,6 +43,7 @@ export class RequestStream {
     this.method = start.method
     this.target = start.target
     this.headers = start.headers
+    this.wholeBody = start.streamed ? undefined : start.body
     this.freeBytes = start.body.length
     this.complete = !start.streamed
     if (start.body.length > 0) this.chunks.push(start.body)
@@ -80,16 +83,6 @@ export class RequestStream {
   /** Whether every byte of the body has been taken. */
   get bodyTaken(): boolean {
     return this.complete && this.chunks.length === 0
-  }
-
-  /** Whether every byte of the body has arrived, taken or not. */
-  get bodyArrived(): boolean {
-    return this.complete
-  }
-
-  /** Bytes of the body that wait to be taken, where all of it has arrived already; undefined where more is to come. */
-  get wholeBodyBytes(): number | undefined {
-    return this.complete ? this.freeBytes : undefined
   }
 
   /** What followed the body. Empty before its end. */

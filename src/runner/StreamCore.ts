@@ -146,7 +146,7 @@ export class StreamCore {
       case "WebSocketMessage":
       case "WebSocketClose": {
         const bytes = bodyBytes(frame)
-        this.bytesDown += bytes
+        this.bytesDown += frame._tag === "RequestStart" ? frame.body.length : bytes
         if (!this.receiveWindow.received(bytes)) return this.fail("overflow", "more was sent than had been granted")
         return this.onFrame(frame)
       }

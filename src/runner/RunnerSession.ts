@@ -1,0 +1,263 @@
+/**
+ * What outlives a runner's socket: its identity towards the hub, the link that numbers messages, and every open stream with its app fiber.
+ *
+ * The read loop of `HubConnection.ts` hands it frames; it finds or opens their stream. It never waits and never throws. Next: `StreamCore.ts`.
+ */
+import { type Clock, Effect, Exit, type Fiber } from "effect"
+import { HttpServerError } from "effect/http"
+import { Link } from "../protocol/Link.ts"
+import { type DownFrame, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
+import type { RouteKey } from "../tunnel/Envelope.ts"
+import {
+  type AbortCode,
+  absurd,
+  type RequestFrame,
+  type RequestStart,
+  type ResponseFrame,
+  type WebSocketOpenRequest
+} from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
+import { RouteMap } from "../tunnel/RouteMap.ts"
+import type { Turn } from "../tunnel/Turn.ts"
+import { RequestStream } from "./RequestStream.ts"
+import { AppFailure, type RunnerApp } from "./RunnerApp.ts"
+import type { ObservedRequest, Observer } from "./RunnerObserver.ts"
+import { StreamCore, type StreamOwner } from "./StreamCore.ts"
+import { WebSocketStream } from "./WebSocketStream.ts"
+
+/** What a session is made of. */
+export interface SessionOptions {
+  readonly app: RunnerApp["Service"]
+  readonly observer: Observer
+  readonly clock: Clock.Clock
+  readonly turn: Turn
+  /** Forks the fiber of a stream; the runner's scope owns it. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  /** 16 random bytes. */
+  readonly newId: () => Uint8Array
+}
+
+interface Entry {
+  readonly core: StreamCore
+  readonly observed: ObservedRequest
+  readonly begunAtNanos: bigint
+  fiber: Fiber.Fiber<void, AppFailure> | undefined
+}
+
+const encode = (received: number, frames: ReadonlyArray<UpFrame>) => toHub.encode({ _tag: "Frames", received, frames })
+const encodeAck = (received: number) => toHub.encode({ _tag: "Ack", received })
+
+const requestOf = (app: RunnerApp["Service"], stream: RequestStream) => Effect.suspend(() => app.request(stream))
+const webSocketOf = (app: RunnerApp["Service"], stream: WebSocketStream) => Effect.suspend(() => app.webSocket(stream))
+
+// Effect's own servers mark an interruption by the visitor so, and its middleware tells it from a shutdown.
+const interrupt = (fiber: Fiber.Fiber<unknown, unknown>) =>
+  fiber.interruptUnsafe(undefined, HttpServerError.ClientAbort.annotation)
+
+export class RunnerSession implements StreamOwner {
+  /** Frames of streams that are not open here. Late ones after an abort are normal. */
+  unknownFrames = 0
+  /** Nothing new is taken; what is open goes on. */
+  draining = false
+  private readonly options: SessionOptions
+  private readonly streams = new RouteMap<Entry>()
+  private sessionId: Uint8Array
+  private currentLink: Link<ResponseFrame>
+  private observedCount = 0
+  private idleListeners: Array<() => void> = []
+
+  constructor(options: SessionOptions, id?: Uint8Array) {
+    this.options = options
+    this.sessionId = id ?? options.newId()
+    this.currentLink = this.newLink()
+  }
+
+  /** The key to resuming; a secret. */
+  get id(): Uint8Array {
+    return this.sessionId
+  }
+
+  /** Numbers and keeps what is sent. Another one after every `restart`. */
+  get link(): Link<ResponseFrame> {
+    return this.currentLink
+  }
+
+  /** Streams open now. */
+  get openStreams(): number {
+    return this.streams.size
+  }
+
+  /** The hub knows nothing of the session: its streams are gone, numbering begins anew. With `renamed`, under another id. */
+  restart(renamed: boolean): void {
+    for (const entry of [...this.streams.values()]) {
+      entry.core.lose("session", "session_lost", "the session with the hub was lost")
+    }
+    if (renamed) this.sessionId = this.options.newId()
+    this.currentLink = this.newLink()
+  }
+
+  /** A frame arrived. */
+  receive({ frame, index, route }: DownFrame): void {
+    const entry = this.streams.get(route)
+    if (entry !== undefined) return entry.core.receive(frame, index)
+    switch (frame._tag) {
+      case "RequestStart":
+      case "WebSocketOpen":
+        return this.open(route, index, frame)
+      case "RequestChunk":
+      case "RequestTrailers":
+      case "RequestAbort":
+      case "WebSocketMessage":
+      case "WebSocketClose":
+      case "Credit":
+        // Late is normal: both ends may finish at once.
+        this.unknownFrames++
+        return
+      default:
+        return absurd(frame)
+    }
+  }
+
+  /** The hub gave the stream up. */
+  reset(route: RouteKey, code: AbortCode): void {
+    this.streams.get(route)?.core.lose("hub", code, "the hub reset the stream")
+  }
+
+  /** Gives up what is still open, and says so. */
+  abortAll(code: AbortCode, message: string): void {
+    for (const entry of [...this.streams.values()]) entry.core.abort(code, message)
+  }
+
+  /** Waits until no stream is open. */
+  readonly idle: Effect.Effect<void> = Effect.callback((resume) => {
+    const done = () => resume(Effect.void)
+    if (this.streams.size === 0) return done()
+    this.idleListeners.push(done)
+    return Effect.sync(() => {
+      this.idleListeners = this.idleListeners.filter((listener) => listener !== done)
+    })
+  })
+
+  readonly send = (frame: UpFrame): boolean => this.currentLink.send(frame)
+
+  readonly withdraw = (route: RouteKey): void => {
+    this.currentLink.withdraw(route)
+  }
+
+  readonly ended = (core: StreamCore): void => {
+    const entry = this.streams.delete(core.route)
+    if (entry === undefined) return
+    this.observeEnd(entry)
+    const { end } = core
+    if (end !== undefined && end._tag !== "Answered" && !(end._tag === "Aborted" && end.by === "runner")) {
+      this.currentLink.withdraw(core.route)
+      if (end._tag === "Closed") this.giveTime(entry)
+      else if (entry.fiber !== undefined) interrupt(entry.fiber)
+    }
+    if (this.streams.size > 0) return
+    const listeners = this.idleListeners
+    this.idleListeners = []
+    for (const listener of listeners) listener()
+  }
+
+  private newLink(): Link<ResponseFrame> {
+    return new Link<ResponseFrame>({ encode, encodeAck, turn: this.options.turn })
+  }
+
+  private open(
+    route: RouteKey,
+    index: number,
+    frame: typeof RequestStart.Type | typeof WebSocketOpenRequest.Type
+  ): void {
+    if (this.draining) return this.refuse(route, "draining", "the runner is leaving")
+    if (this.streams.size >= limits.streamsPerSessionMax) {
+      return this.refuse(route, "overloaded", "the runner has too many streams open")
+    }
+    const core = new StreamCore(route, this)
+    const entry: Entry = {
+      core,
+      observed: this.observe(route, frame),
+      begunAtNanos: this.options.clock.monotonicTimeNanosUnsafe(),
+      fiber: undefined
+    }
+    this.streams.set(route, entry)
+    core.receive(frame, index)
+    if (core.end === undefined) this.serve(entry, frame)
+  }
+
+  private serve(entry: Entry, frame: typeof RequestStart.Type | typeof WebSocketOpenRequest.Type): void {
+    const { app, fork } = this.options
+    const { core } = entry
+    // Suspended: an app that throws while it makes its Effect fails in its own fiber, not in the read loop.
+    const served =
+      frame._tag === "RequestStart"
+        ? requestOf(app, new RequestStream(core, frame))
+        : webSocketOf(app, new WebSocketStream(core, frame))
+    const fiber = fork(served)
+    entry.fiber = fiber
+    // An app that answered at once, or was aborted at once, has been dealt with before its fiber was known here.
+    const { end } = core
+    if (end?._tag === "Aborted" && end.by !== "runner") interrupt(fiber)
+    fiber.addObserver((exit) => this.settle(core, exit))
+  }
+
+  /** The app's fiber is done: what it left open is answered for. */
+  private settle(core: StreamCore, exit: Exit.Exit<void, AppFailure>): void {
+    if (core.end !== undefined) return
+    if (Exit.isSuccess(exit)) {
+      if (core.state === "SocketOpen") {
+        core.emit({ _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false })
+      } else {
+        core.abort("app_failed", "the app returned without completing its answer")
+      }
+      return
+    }
+    const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error
+    if (failure instanceof AppFailure) return core.abort(failure.code, failure.message)
+    core.abort("app_failed", "the app failed")
+    if (exit.cause.reasons.some((reason) => reason._tag !== "Interrupt")) {
+      this.options.fork(Effect.logError("the app failed on a request", exit.cause))
+    }
+  }
+
+  /** After the visitor's close the app may still read what came before it, but not for ever. */
+  private giveTime(entry: Entry): void {
+    const { fiber } = entry
+    if (fiber === undefined || fiber.pollUnsafe() !== undefined) return
+    const timer = this.options.fork(
+      Effect.delay(
+        Effect.sync(() => fiber.interruptUnsafe()),
+        limits.halfClosedMs
+      )
+    )
+    fiber.addObserver(() => timer.interruptUnsafe())
+  }
+
+  private refuse(route: RouteKey, code: AbortCode, message: string): void {
+    this.currentLink.send({ route, index: 0, frame: { _tag: "ResponseAbort", code, message } })
+  }
+
+  private observe(route: RouteKey, frame: RequestFrame & { _tag: "RequestStart" | "WebSocketOpen" }): ObservedRequest {
+    const observed: ObservedRequest = {
+      id: ++this.observedCount,
+      route,
+      kind: frame._tag === "RequestStart" ? "request" : "webSocket",
+      method: frame._tag === "RequestStart" ? frame.method : "GET",
+      target: frame.target,
+      startedAtMs: this.options.clock.currentTimeMillisUnsafe()
+    }
+    this.options.observer.started(observed)
+    return observed
+  }
+
+  private observeEnd({ begunAtNanos, core, observed }: Entry): void {
+    const { end } = core
+    this.options.observer.ended(observed, {
+      status: core.status,
+      abort: end?._tag === "Aborted" ? { code: end.code, message: end.message } : undefined,
+      durationMs: Number(this.options.clock.monotonicTimeNanosUnsafe() - begunAtNanos) / 1e6,
+      bytesDown: core.bytesDown,
+      bytesUp: core.bytesUp
+    })
+  }
+}
