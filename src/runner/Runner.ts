@@ -147,6 +147,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
   }
   const clock = yield* Clock.Clock
   const dialer = yield* Dialer
+  const turn = yield* Turn
   const fork = (yield* FiberSet.runtime(yield* FiberSet.make())<never>()) as <A, E>(
     effect: Effect.Effect<A, E>
   ) => Fiber.Fiber<A, E>
@@ -155,7 +156,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
       app: yield* RunnerApp,
       observer: yield* RunnerObserver,
       clock,
-      turn: yield* Turn,
+      turn,
       fork,
       newId: yield* NewSessionId
     },
@@ -261,7 +262,8 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
   const running = yield* Effect.forkScoped(loop)
 
   const flushed = Effect.gen(function* () {
-    // What the last turn queued leaves at its end; a full socket takes it a little later, an absent one never.
+    // What this turn queued leaves at its end; a full socket takes it a little later, an absent one never.
+    yield* Effect.callback<void>((resume) => turn(() => resume(Effect.void)))
     while (session.link.queuedBytes > 0 && status.value._tag === "Connected") yield* Effect.sleep(flushPollMs)
   })
   const leave = Effect.gen(function* () {
