@@ -152,7 +152,8 @@ export class StreamLink {
           return
         }
         this.side.onFrame(frame)
-        if (this.over) this.finish()
+        // Only the frame itself: where the visitor's side broke over it, a last word is due first.
+        if (step.state === "Ended") this.finish()
         return
       }
     }
