@@ -22,10 +22,13 @@ declare global {
 
 /** Both halves of a 64-bit integer and the integer itself, over the same memory: cheaper than a DataView per message. */
 export const halves = new Int32Array(2)
+/** The integer over `halves`, as `i64`. */
 export const wholeSigned = new BigInt64Array(halves.buffer)
+/** The integer over `halves`, as `u64`. */
 export const wholeUnsigned = new BigUint64Array(halves.buffer)
 /** Where the low half lies on this machine. */
 export const low = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? 0 : 1
+/** Where the high half lies. */
 export const high = 1 - low
 
 /**

@@ -5,20 +5,25 @@
 import { Schema } from "effect"
 import * as Wire from "../../tunnel/Wire.ts"
 
+/** Opaque bytes, ordered byte by byte. */
 export const KvKey = Wire.data
+/** Opaque bytes. */
 export const KvValue = Wire.data
 
 /** Keys from `start` to `end`, the latter left out when `exclusive`. */
 export const KvListRangeQuery = Schema.Struct({ start: KvKey, end: KvKey, exclusive: Wire.bool })
 /** Keys that begin with `key`. */
 export const KvListPrefixQuery = Schema.Struct({ key: KvKey })
+/** Which keys to list. */
 export const KvListQuery = Schema.Union([
   Wire.variant(0, "KvListAllQuery", Wire.empty),
   Wire.variant(1, "KvListRangeQuery", KvListRangeQuery),
   Wire.variant(2, "KvListPrefixQuery", KvListPrefixQuery)
 ])
 
+/** The values of these keys; one that is missing is left out of the answer. */
 export const KvGetRequest = Schema.Struct({ keys: Wire.list(KvKey) })
+/** The entries a query finds, at most `limit` of them. */
 export const KvListRequest = Schema.Struct({
   query: KvListQuery,
   reverse: Wire.optional(Wire.bool),
@@ -26,6 +31,7 @@ export const KvListRequest = Schema.Struct({
 })
 /** Two lists side by side; nothing on the wire makes them equally long. */
 export const KvPutRequest = Schema.Struct({ keys: Wire.list(KvKey), values: Wire.list(KvValue) })
+/** Removes these keys. */
 export const KvDeleteRequest = Schema.Struct({ keys: Wire.list(KvKey) })
 /** Only version 7 can say it. */
 export const KvDeleteRangeRequest = Schema.Struct({ start: KvKey, end: KvKey })
@@ -39,6 +45,7 @@ export const KvMetadataUpdated = Schema.Struct({ version: Wire.data, updateTs: W
 export const kvEntries = <Metadata extends Schema.Top>(metadata: Metadata) =>
   Schema.Struct({ keys: Wire.list(KvKey), values: Wire.list(KvValue), metadata: Wire.list(metadata) })
 
+/** The answers, with entries described by `metadata`. */
 export const kvResponseData = <Metadata extends Schema.Top>(metadata: Metadata) =>
   Schema.Union([
     Wire.variant(0, "KvErrorResponse", Schema.Struct({ message: Wire.str })),

@@ -29,6 +29,7 @@ export {
   ToServerlessServer
 } from "./V1.ts"
 
+/** As version 1, with hibernation: 4 and 7 have new fields, 6 is new. */
 export const ToServerTunnelMessageKind = Schema.Union([
   Wire.variant(0, "TunnelAck", Wire.empty),
   Wire.variant(1, "ToServerResponseStart", Tunnel.ToServerResponseStart),
@@ -43,11 +44,13 @@ export const ToServerTunnelMessageKind = Schema.Union([
     Schema.Struct({ ...Tunnel.ToClientWebSocketClose.fields, retry: Wire.bool })
   )
 ])
+/** As version 1, of the kinds above. */
 export const ToServerTunnelMessage = Schema.Struct({
   requestId: V1.RequestId,
   messageId: V1.MessageId,
   messageKind: ToServerTunnelMessageKind
 })
+/** As version 1; WebSocket messages carry their index. */
 export const ToClientTunnelMessageKind = Schema.Union([
   Wire.variant(0, "TunnelAck", Wire.empty),
   Wire.variant(1, "ToClientRequestStart", Tunnel.ToClientRequestStart),
@@ -57,6 +60,7 @@ export const ToClientTunnelMessageKind = Schema.Union([
   Wire.variant(5, "ToClientWebSocketMessage", Schema.Struct({ index: Wire.u16, ...Tunnel.WebSocketMessage.fields })),
   Wire.variant(6, "ToClientWebSocketClose", Tunnel.ToClientWebSocketClose)
 ])
+/** As version 1, of the kinds above. */
 export const ToClientTunnelMessage = Schema.Struct({
   requestId: V1.RequestId,
   messageId: V1.MessageId,
@@ -64,6 +68,7 @@ export const ToClientTunnelMessage = Schema.Struct({
   gatewayReplyTo: Wire.optional(Wire.str)
 })
 
+/** As version 1, with its own tunnel messages. */
 export const ToServer = Schema.Union([
   Wire.variant(0, "ToServerInit", V1.ToServerInit),
   Wire.variant(1, "ToServerEvents", V1.ToServerEvents),
@@ -74,6 +79,7 @@ export const ToServer = Schema.Union([
   Wire.variant(6, "ToServerTunnelMessage", ToServerTunnelMessage)
 ])
 export type ToServer = typeof ToServer.Type
+/** As version 1, with its own tunnel messages. */
 export const ToClient = Schema.Union([
   Wire.variant(0, "ToClientInit", V1.ToClientInit),
   Wire.variant(1, "ToClientClose", Wire.empty),
@@ -84,6 +90,7 @@ export const ToClient = Schema.Union([
 ])
 export type ToClient = typeof ToClient.Type
 
+/** Between engine parts: an answer on its way to its gateway. */
 export const ToGateway = Schema.Struct({ message: ToServerTunnelMessage })
 
 /** Every type that travels by itself, by its published name. */

@@ -37,8 +37,10 @@ export const ProtocolMetadata = Schema.Struct({
   actorStopThreshold: Wire.i64,
   serverlessDrainGracePeriod: Wire.optional(Wire.i64)
 })
+/** As version 5, with the longer metadata. */
 export const ToClientInit = Schema.Struct({ runnerId: Id, metadata: ProtocolMetadata })
 
+/** As version 5, with the longer answer to the introduction. */
 export const ToClient = Schema.Union([
   Wire.variant(0, "ToClientInit", ToClientInit),
   Wire.variant(1, "ToClientCommands", V5.ToClientCommands),

@@ -32,6 +32,7 @@ export {
   ToServerTunnelMessageKind
 } from "./V6.ts"
 
+/** As version 6, with `KvDeleteRangeRequest` at 4 and `KvDropRequest` behind it. */
 export const KvRequestData = Schema.Union([
   Wire.variant(0, "KvGetRequest", Kv.KvGetRequest),
   Wire.variant(1, "KvListRequest", Kv.KvListRequest),
@@ -40,8 +41,10 @@ export const KvRequestData = Schema.Union([
   Wire.variant(4, "KvDeleteRangeRequest", Kv.KvDeleteRangeRequest),
   Wire.variant(5, "KvDropRequest", Wire.empty)
 ])
+/** As version 6, with one more request. */
 export const ToServerKvRequest = Schema.Struct({ actorId: Id, requestId: Wire.u32, data: KvRequestData })
 
+/** As version 6, with one more KV request. */
 export const ToServer = Schema.Union([
   Wire.variant(0, "ToServerInit", V6.ToServerInit),
   Wire.variant(1, "ToServerEvents", V6.ToServerEvents),
