@@ -239,6 +239,30 @@ export const table = {
     why: "access lines waiting for a slow log; further ones are dropped and counted rather than holding up visitors",
     enforcedBy: "telemetry/AccessLog.ts"
   },
+  requestHeadMs: {
+    value: 15_000,
+    unit: "ms",
+    why: "from a visitor's first byte to the end of its request head; a slower one is cut, it holds a socket and sends nothing",
+    enforcedBy: "server/NodeServer.ts"
+  },
+  keepAliveMs: {
+    value: 65_000,
+    unit: "ms",
+    why: "an idle visitor connection is kept this long: longer than the 60 s of common load balancers, so that they close first",
+    enforcedBy: "server/NodeServer.ts"
+  },
+  unwantedBodyMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long the rest of an upload is read and thrown away once its answer is out: a visitor that still sends would miss the answer",
+    enforcedBy: "server/NodeExchange.ts"
+  },
+  serverCloseMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long a closing server waits for sockets to end by themselves before it cuts them",
+    enforcedBy: "server/NodeServer.ts"
+  },
   drainMs: {
     value: 20_000,
     unit: "ms",
