@@ -1,0 +1,191 @@
+/**
+ * A visitor's HTTP request over `node:http`, as the gateway's `HttpExchange`. Headers stay raw in both directions; the body waits in the socket
+ * until it is taken; the answer is on its way when Node's own callbacks say so.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
+import type { BodyPiece, HttpExchange, RequestBody, ResponseSink, VisitorHead } from "../gateway/Visitor.ts"
+import type { HeaderList } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
+
+const nothing = new Uint8Array(0)
+
+/** Node's flat list of names and values, as pairs. */
+export const pairsOf = (flat: ReadonlyArray<string>): HeaderList => {
+  const pairs: Array<readonly [string, string]> = []
+  for (let i = 0; i + 1 < flat.length; i += 2) pairs.push([flat[i] as string, flat[i + 1] as string])
+  return pairs
+}
+
+const flatten = (headers: HeaderList): Array<string> => {
+  const flat: Array<string> = []
+  for (const [name, value] of headers) flat.push(name, value)
+  return flat
+}
+
+/** What was asked, and from where. */
+export const headOf = (request: IncomingMessage): VisitorHead => ({
+  method: request.method ?? "GET",
+  target: request.url ?? "/",
+  headers: pairsOf(request.rawHeaders),
+  httpVersion: request.httpVersion,
+  remoteAddress: request.socket.remoteAddress ?? "",
+  encrypted: (request.socket as Socket & { readonly encrypted?: boolean }).encrypted === true
+})
+
+/** Whether a request has a body to read: its framing says so, not its method. */
+export const hasBody = (request: IncomingMessage): boolean =>
+  request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0
+
+const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined): RequestBody => {
+  let onReadable: (() => void) | undefined
+  let askContinue = sendContinue
+  const ended = () => request.complete && request.readableLength === 0
+  request.on("readable", () => {
+    const f = onReadable
+    onReadable = undefined
+    f?.()
+  })
+  const take = (bytesMax: number): BodyPiece | undefined => {
+    const bytes = Math.min(bytesMax, request.readableLength)
+    const data = bytes > 0 ? ((request.read(bytes) as Uint8Array | null) ?? nothing) : nothing
+    if (ended()) {
+      // One more read lets Node see the end, and use the connection for the next request.
+      request.read()
+      return { data, end: true }
+    }
+    return data.length > 0 ? { data, end: false } : undefined
+  }
+  return {
+    takeUnsafe: take,
+    whenReadableUnsafe: (f) => {
+      // Only now is the body wanted: a visitor that waits for 100 is not asked for what nobody will read.
+      askContinue?.()
+      askContinue = undefined
+      if (request.readableLength > 0 || ended()) f()
+      else onReadable = f
+    },
+    trailersUnsafe: () => pairsOf(request.rawTrailers)
+  }
+}
+
+/** Once the answer is out, Node reads and drops what is left of an upload. A visitor that goes on sending anyway is cut after a while. */
+const boundUnwantedBody = (request: IncomingMessage): void => {
+  if (request.complete) return
+  const cut = setTimeout(() => request.socket.destroy(), limits.unwantedBodyMs)
+  cut.unref()
+  request.once("close", () => clearTimeout(cut))
+}
+
+/** Lets what was written still leave, then closes, so that the end is missing and not the data. Without framing only a reset is no clean end. */
+const breakOff = (response: ServerResponse, framed: boolean): void => {
+  const { socket } = response
+  if (socket === null || socket.destroyed) {
+    response.destroy()
+    return
+  }
+  const cut = setTimeout(() => socket.destroy(), limits.serverCloseMs)
+  cut.unref()
+  socket.once("close", () => clearTimeout(cut))
+  if (framed) socket.end(() => socket.destroy())
+  else socket.write(nothing, () => socket.resetAndDestroy())
+}
+
+const sinkOf = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  done: (complete: boolean) => void
+): ResponseSink => {
+  let waiting: (() => void) | undefined
+  let gone = false
+  let framed = true
+  const writable = () => gone || response.writableLength < limits.socketHighWaterBytes
+  const wake = () => {
+    if (waiting === undefined || !writable()) return
+    const f = waiting
+    waiting = undefined
+    f()
+  }
+  response.once("close", () => {
+    gone = true
+    wake()
+  })
+  return {
+    informational: (status, headers) => {
+      if (request.httpVersion !== "1.0" && !response.headersSent && !gone) writeInformation(response, status, headers)
+    },
+    head: (status, headers) => {
+      if (response.headersSent) return
+      framed = request.httpVersion !== "1.0" || headers.some(([name]) => name.toLowerCase() === "content-length")
+      response.writeHead(status, flatten(headers))
+    },
+    flushHead: () => response.flushHeaders(),
+    write: (data) => {
+      if (gone) return false
+      response.write(data, wake)
+      return writable()
+    },
+    whenWritableUnsafe: (f) => {
+      if (writable()) f()
+      else waiting = f
+    },
+    end: (trailers) => {
+      if (trailers.length > 0) response.addTrailers(trailers as Array<[string, string]>)
+      response.end()
+      boundUnwantedBody(request)
+    },
+    destroy: () => {
+      breakOff(response, framed)
+      gone = true
+      done(false)
+      wake()
+    }
+  }
+}
+
+/** Any 1xx but 101. Older versions of Node know only three of them by name; the rest they can be taught. */
+const writeInformation = (response: ServerResponse, status: number, headers: HeaderList): void => {
+  const writer = response as ServerResponse & {
+    readonly writeInformation?: (status: number, headers: ReadonlyArray<string>) => void
+    readonly _writeRaw: (data: string, encoding: "latin1") => void
+  }
+  if (writer.writeInformation !== undefined) {
+    writer.writeInformation(status, flatten(headers))
+    return
+  }
+  const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join("")
+  writer._writeRaw(`HTTP/1.1 ${status} ${status === 103 ? "Early Hints" : "Processing"}\r\n${lines}\r\n`, "latin1")
+}
+
+/** Wraps a request. `sendContinue` is given where the visitor waits for a 100 before it sends its body. */
+export const nodeExchange = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  sendContinue: (() => void) | undefined
+): HttpExchange => {
+  let outcome: boolean | undefined
+  let onDone: ((complete: boolean) => void) | undefined
+  const done = (complete: boolean) => {
+    if (outcome !== undefined) return
+    outcome = complete
+    onDone?.(complete)
+  }
+  // Before anything else: without a listener, an error of either would end the process.
+  request.on("error", () => {})
+  response.on("error", () => {})
+  response.once("finish", () => done(true))
+  response.once("close", () => done(response.writableFinished))
+  // A pipelined answer has no socket yet, and so would never hear that the visitor left; its request does.
+  request.once("close", () => {
+    if (request.socket?.destroyed !== false) done(response.writableFinished)
+  })
+  return {
+    head: headOf(request),
+    body: hasBody(request) ? bodyOf(request, sendContinue) : undefined,
+    response: sinkOf(request, response, done),
+    whenDoneUnsafe: (f) => {
+      if (outcome !== undefined) f(outcome)
+      else onDone = f
+    }
+  }
+}

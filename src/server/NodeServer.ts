@@ -1,0 +1,208 @@
+/**
+ * The Node edge: one port on which visitors and runners arrive. It turns `node:http` and `ws` into the gateway's and the hub's own interfaces,
+ * forks one fiber for each request or socket, and survives whatever is sent to it.
+ *
+ * Next: `NodeExchange.ts` and `NodeUpgrade.ts` wrap what arrives, `gateway/Gateway.ts` and `hub/Hub.ts` serve it.
+ */
+import * as http from "node:http"
+import type { AddressInfo, Socket } from "node:net"
+import type { Duplex } from "node:stream"
+import { Context, Effect, FiberSet, Layer, Option, Redacted, Schema } from "effect"
+import { WebSocketServer } from "ws"
+import { errorAnswer } from "../gateway/ErrorPage.ts"
+import { Gateway } from "../gateway/Gateway.ts"
+import type { GatewayErrorCode } from "../gateway/GatewayError.ts"
+import { runnerName } from "../gateway/RunnerName.ts"
+import { Hub } from "../hub/Hub.ts"
+import { fromWebSocket, wsOptions } from "../socket/WsSocket.ts"
+import { limits } from "../tunnel/Limits.ts"
+import { hasBody, headOf, nodeExchange } from "./NodeExchange.ts"
+import { handshakeFault, makeUpgradeAcceptor, refuseUpgrade } from "./NodeUpgrade.ts"
+
+/** Where runners connect. */
+export const runnerPath = "/runners/connect"
+/** The subprotocol a runner has to offer. */
+export const runnerProtocol = "wayleave.1"
+
+/** The port could not be had. `code` is the system's word for why, such as `EADDRINUSE`. */
+export class ListenError extends Schema.TaggedError<ListenError>()("ListenError", {
+  host: Schema.String,
+  port: Schema.Int,
+  code: Schema.String
+}) {
+  override get message() {
+    return `cannot listen on ${this.host}:${this.port}: ${this.code}`
+  }
+}
+
+/** Where to listen. `domain` has to be the gateway's: it tells an app's host from the server's own. */
+export interface NodeServerOptions {
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  readonly domain?: string
+}
+
+/** The listening server. */
+export class NodeServer extends Context.Service<
+  NodeServer,
+  {
+    /** The address bound to, as the system reports it. */
+    readonly host: string
+    readonly port: number
+  }
+>()("wayleave/server/NodeServer") {}
+
+const pathOf = (request: http.IncomingMessage): string => (request.url ?? "").split("?")[0] as string
+
+const offers = (request: http.IncomingMessage, protocol: string): boolean =>
+  (request.headers["sec-websocket-protocol"] ?? "").split(",").some((offered) => offered.trim() === protocol)
+
+const bearer = (request: http.IncomingMessage): Option.Option<Redacted.Redacted<string>> => {
+  const match = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")
+  return match === null ? Option.none() : Option.some(Redacted.make(match[1] as string))
+}
+
+/** An error that no gateway stream carries: the request was refused before it was one. */
+const edgeAnswer = (code: GatewayErrorCode, request: http.IncomingMessage | undefined, domain: string) =>
+  errorAnswer(code, { requestId: "", name: "", domain, accept: request?.headers.accept ?? "" })
+
+/** What Node's parser did not accept: told where nothing of an answer is out yet, then cut. */
+const onClientError = (domain: string) => (error: NodeJS.ErrnoException, socket: Duplex) => {
+  socket.on("error", () => {})
+  const { _httpMessage } = socket as Duplex & { readonly _httpMessage?: { readonly headersSent: boolean } }
+  if (!socket.writable || _httpMessage?.headersSent === true || error.code === "ECONNRESET") {
+    socket.destroy()
+    return
+  }
+  const code = error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : "bad_request"
+  const answer = edgeAnswer(code, undefined, domain)
+  refuseUpgrade(socket, answer.status, answer.headers, answer.body)
+}
+
+const serverOptions: http.ServerOptions = {
+  noDelay: true,
+  keepAlive: true,
+  maxHeaderSize: limits.headBytesMax,
+  headersTimeout: limits.requestHeadMs,
+  // Uploads may take as long as they like: credit and the visitor's own pace bound them.
+  requestTimeout: 0,
+  keepAliveTimeout: limits.keepAliveMs,
+  // Any other protocol offered (h2c, for one) is not ours to speak, and the request is served as it stands (RFC 9110, 7.8).
+  shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket"
+}
+
+const listen = (server: http.Server, options: NodeServerOptions) =>
+  Effect.callback<AddressInfo, ListenError>((resume) => {
+    const onError = (error: NodeJS.ErrnoException) => {
+      const { host, port } = options
+      resume(Effect.fail(new ListenError({ host, port, code: error.code ?? error.message })))
+    }
+    server.once("error", onError)
+    server.listen(options.port, options.host, () => {
+      server.off("error", onError)
+      // Running out of file descriptors, say: the next visitor may be luckier.
+      server.on("error", () => {})
+      resume(Effect.succeed(server.address() as AddressInfo))
+    })
+  })
+
+const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
+  const gateway = yield* Gateway
+  const hub = yield* Hub
+  const domain = (options.domain ?? "localhost").toLowerCase()
+  const visitors = makeUpgradeAcceptor()
+  const runners = new WebSocketServer({
+    ...wsOptions,
+    noServer: true,
+    maxPayload: limits.linkMessageBytesMax,
+    handleProtocols: () => runnerProtocol
+  })
+  const server = http.createServer(serverOptions)
+  // Node would silently drop headers beyond its count; their size is bounded instead.
+  server.maxHeadersCount = 0
+
+  // Released in reverse: stop accepting, end the fibers, give sockets a moment, cut what is left.
+  const closing = makeClosing(server, () => {
+    visitors.terminate()
+    for (const ws of runners.clients) ws.terminate()
+  })
+  yield* Effect.addFinalizer(() => closing.wait)
+  const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  yield* Effect.addFinalizer(() => closing.begin)
+
+  const namesRunner = (request: http.IncomingMessage) => runnerName(headOf(request), domain)._tag === "Found"
+
+  const onRequest = (request: http.IncomingMessage, response: http.ServerResponse, sendContinue?: () => void) => {
+    if (pathOf(request) === runnerPath && !namesRunner(request)) {
+      const answer = edgeAnswer("upgrade_required", request, domain)
+      response.writeHead(answer.status, answer.headers.flat())
+      response.end(answer.body)
+      return
+    }
+    const exchange = nodeExchange(request, response, sendContinue)
+    // A body that came with its head is parsed right after this callback: one microtask later it is at hand.
+    if (hasBody(request)) queueMicrotask(() => fork(gateway.request(exchange)))
+    else fork(gateway.request(exchange))
+  }
+  server.on("request", (request, response) => onRequest(request, response))
+  server.on("checkContinue", (request, response) =>
+    onRequest(request, response, () => {
+      if (!response.headersSent && !response.destroyed) response.writeContinue()
+    })
+  )
+
+  const acceptRunner = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
+    const peer = { token: bearer(request), remoteAddress: request.socket.remoteAddress ?? "" }
+    runners.handleUpgrade(request, socket, head, (ws) => fork(hub.accept(fromWebSocket(ws), peer)))
+  }
+  server.on("upgrade", (request, socket, head) => {
+    // First of all: a reset before anybody listens would end the process.
+    socket.on("error", () => {})
+    const fault = handshakeFault(request)
+    if (fault !== undefined) return refuseUpgrade(socket, 400, plainText, Buffer.from(`${fault}\n`))
+    if (pathOf(request) === runnerPath) {
+      if (offers(request, runnerProtocol)) return acceptRunner(request, socket, head)
+      if (!namesRunner(request)) return refuseUpgrade(socket, 400, plainText, Buffer.from(wrongProtocol))
+    }
+    fork(gateway.upgrade(visitors.of(request, socket, head)))
+  })
+  server.on("clientError", onClientError(domain))
+  server.on("connection", (socket: Socket) => socket.on("error", () => {}))
+
+  const address = yield* listen(server, options)
+  return NodeServer.of({ host: address.address, port: address.port })
+})
+
+const plainText = [["content-type", "text/plain; charset=utf-8"]] as const
+const wrongProtocol = `a runner has to offer the WebSocket subprotocol ${runnerProtocol}\n`
+
+/** How a server ends: `begin` stops accepting, `wait` lets connections end by themselves for `serverCloseMs` and then cuts them. */
+const makeClosing = (server: http.Server, terminate: () => void) => {
+  let closed = false
+  let onClosed: (() => void) | undefined
+  return {
+    begin: Effect.sync(() => {
+      server.close(() => {
+        closed = true
+        onClosed?.()
+      })
+    }),
+    wait: Effect.callback<void>((resume) => {
+      if (closed) return resume(Effect.void)
+      server.closeIdleConnections()
+      const cut = setTimeout(() => {
+        terminate()
+        server.closeAllConnections()
+      }, limits.serverCloseMs)
+      onClosed = () => {
+        clearTimeout(cut)
+        resume(Effect.void)
+      }
+    })
+  }
+}
+
+/** Listens for as long as its scope is open. Draining before that is the caller's business. */
+export const layer = (options: NodeServerOptions): Layer.Layer<NodeServer, ListenError, Gateway | Hub> =>
+  Layer.effect(NodeServer, make(options))
