@@ -3,6 +3,8 @@
  * contract to fulfil with something else.
  */
 export * as HubConnection from "./HubConnection.ts"
+export * as LocalForward from "./LocalForward.ts"
+export type { Target } from "./LocalTarget.ts"
 export * as Reconnect from "./Reconnect.ts"
 export { RequestStream } from "./RequestStream.ts"
 export * as Runner from "./Runner.ts"
