@@ -137,7 +137,9 @@ export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerCon
 }
 
 /** What the command line gave: only what was given. `configFile` names the file, and is no setting itself. */
-export type ServerFlags = { readonly [Key in keyof ServerConfig]?: unknown } & { readonly configFile?: string }
+export type ServerFlags = { readonly [Key in keyof ServerConfig]?: unknown } & {
+  readonly configFile?: string | undefined
+}
 
 const envOf = (name: string) =>
   Config.option(Config.String(name)).pipe(

@@ -1,0 +1,23 @@
+/**
+ * The front door: each part as a namespace. `wayleave/runner`, `wayleave/hub`, `wayleave/gateway`, `wayleave/protocol` and `wayleave/testing`
+ * hold the same with less around it.
+ */
+
+/** Health and metrics for operators. */
+export * as AdminApi from "./admin/AdminApi.ts"
+/** Whether this process should be sent work. */
+export * as Health from "./admin/Health.ts"
+/** Takes visitors in. */
+export * as Gateway from "./gateway/index.ts"
+/** Takes runners in. */
+export * as Hub from "./hub/index.ts"
+/** What they say to each other. */
+export * as Protocol from "./protocol/index.ts"
+/** Dials out and answers. */
+export * as Runner from "./runner/index.ts"
+/** All of it in one Layer, as `wayleave serve` runs it. */
+export * as Server from "./server/Server.ts"
+/** What `wayleave serve` can be told. */
+export * as ServerConfig from "./server/ServerConfig.ts"
+/** One line a request. */
+export * as AccessLog from "./telemetry/AccessLog.ts"
