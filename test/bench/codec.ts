@@ -8,6 +8,7 @@ import * as Published from "@rivetkit/engine-runner-protocol"
 import * as Bare from "../../src/protocol/Bare.ts"
 import * as V7 from "../../src/protocol/rivet/V7.ts"
 import { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
+import { toPublished } from "../conformance/Notation.ts"
 
 /** Nanoseconds for one operation, ours and theirs; `times` says how many times ours fits into theirs. */
 export interface CodecRow {
@@ -195,16 +196,6 @@ const codecRows = (options: { readonly rounds?: number; readonly roundMs?: numbe
     )
   }
   return rows
-}
-
-/** The published codec wants an `ArrayBuffer` where ours takes any view. */
-export const toPublished = (value: unknown): unknown => {
-  if (value instanceof Uint8Array) return new Uint8Array(value).buffer
-  if (Array.isArray(value)) return value.map(toPublished)
-  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, toPublished(item)]))
-  if (typeof value === "object" && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toPublished(item)]))
-  return value
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -25,3 +25,23 @@ export const fromNotation = (value: unknown): unknown => {
     )
   return Object.fromEntries(Object.entries(wrapped).map(([key, field]) => [key, fromNotation(field)]))
 }
+
+/** The published codec wants an `ArrayBuffer` where ours takes any view. */
+export const toPublished = (value: unknown): unknown => {
+  if (value instanceof Uint8Array) return new Uint8Array(value).buffer
+  if (Array.isArray(value)) return value.map(toPublished)
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, toPublished(item)]))
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toPublished(item)]))
+  return value
+}
+
+/** The other way round. */
+export const fromPublished = (value: unknown): unknown => {
+  if (value instanceof ArrayBuffer) return new Uint8Array(value)
+  if (Array.isArray(value)) return value.map(fromPublished)
+  if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, fromPublished(item)]))
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fromPublished(item)]))
+  return value
+}

@@ -258,7 +258,7 @@ describe("what a version cannot say", () => {
     ] as const
     const start = { _tag: "ResponseStart", status: 200, headers: several, body: none, streamed: false } as const
     const lifted = decodeUp(encodeUp(up(route, 0, start)) ?? none)
-    const expected = [
+    const expected: ReadonlyArray<readonly [string, string]> = [
       ["Vary", "a, b"],
       ["set-cookie", "x=1"],
       ["cookie", "a=1; b=2"]
