@@ -81,6 +81,8 @@ export class SocketStream implements VisitorSide, VisitorStream {
 
   private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
     this.again = false
+    // Left before its fiber had its first turn: nobody need be asked.
+    if (this.decision !== undefined) return this.conclude
     const link = this.parts.inFlight.enter(route, admitted.name, admitted.traceparent, this)
     if (link === undefined) {
       this.fail("overloaded")

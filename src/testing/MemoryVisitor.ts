@@ -202,6 +202,7 @@ export class MemoryUpgrade {
   readonly upgrade: VisitorUpgrade
   private onGone: (() => void) | undefined
   private left = false
+  private socket: MessageSocket | undefined
   private readonly answer = Deferred.makeUnsafe<UpgradeAnswer>()
 
   constructor(options: VisitorOptions = {}) {
@@ -219,6 +220,7 @@ export class MemoryUpgrade {
       accept: (headers, protocol) =>
         Effect.sync(() => {
           const [ours, theirs] = pair({ protocol })
+          this.socket = theirs
           if (this.left) ours.terminateUnsafe()
           Deferred.doneUnsafe(this.answer, Effect.succeed({ _tag: "Accepted", headers, socket: theirs }))
           return ours
@@ -233,10 +235,11 @@ export class MemoryUpgrade {
     }
   }
 
-  /** The visitor's connection goes away during the handshake. */
+  /** The visitor's connection goes away, during the handshake or after it. */
   leave(): void {
     this.left = true
     this.onGone?.()
+    this.socket?.terminateUnsafe()
   }
 
   /** The outcome of the handshake; the socket in it is the visitor's end. */
