@@ -40,8 +40,14 @@ export const hasBody = (request: IncomingMessage): boolean =>
 const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined): RequestBody => {
   let onReadable: (() => void) | undefined
   let askContinue = sendContinue
-  const ended = () => request.complete && request.readableLength === 0
+  let over = false
+  // Node tells the end of a body one callback after its last byte; where the length is known, the last piece can say so itself.
+  const length = request.headers["content-length"]
+  let expected = length === undefined ? Number.POSITIVE_INFINITY : Number(length)
+  const ended = () => (request.complete || expected === 0) && request.readableLength === 0
   request.on("readable", () => {
+    // One more read lets Node see the end, and use the connection for the next request.
+    if (over) request.read()
     const f = onReadable
     onReadable = undefined
     f?.()
@@ -49,8 +55,9 @@ const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined
   const take = (bytesMax: number): BodyPiece | undefined => {
     const bytes = Math.min(bytesMax, request.readableLength)
     const data = bytes > 0 ? ((request.read(bytes) as Uint8Array | null) ?? nothing) : nothing
+    expected -= data.length
     if (ended()) {
-      // One more read lets Node see the end, and use the connection for the next request.
+      over = true
       request.read()
       return { data, end: true }
     }

@@ -141,8 +141,8 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
       return
     }
     const exchange = nodeExchange(request, response, sendContinue)
-    // A body that came with its head is parsed right after this callback: one microtask later it is at hand.
-    if (hasBody(request)) queueMicrotask(() => fork(gateway.request(exchange)))
+    // A body that came with its head is parsed right after this callback: at the end of the turn it is at hand.
+    if (hasBody(request)) setImmediate(() => fork(gateway.request(exchange)))
     else fork(gateway.request(exchange))
   }
   server.on("request", (request, response) => onRequest(request, response))
