@@ -29,7 +29,7 @@ const refused = (stream: WebSocketStream, target: Target, error: DialError): Eff
   const { refusal } = error
   if (refusal !== undefined && refusal.status >= 200) {
     const headers: HeaderList = [...refusalHeaders(refusal.headers), ["Content-Length", String(refusal.body.length)]]
-    return stream.refuse(refusal.status, headers, refusal.body)
+    return stream.refusal.respond(refusal.status, headers, refusal.body)
   }
   const where = `${target.protocol}//${authority(target)}`
   const message = `no WebSocket could be opened at ${where}: ${error.message}; is the app running?`

@@ -59,6 +59,7 @@ export interface RunnerCounts {
   readonly nonsense: number
 }
 
+/** Where the hub is, and who is calling. */
 export interface RunnerOptions {
   /** Where the hub is: `ws:`, `wss:`, `http:` or `https:`, without the path. */
   readonly hubUrl: string
@@ -73,6 +74,7 @@ export interface RunnerOptions {
   readonly drain?: Duration.Input | undefined
 }
 
+/** The connection to a hub, for as long as its scope is open. */
 export class Runner extends Context.Service<
   Runner,
   {

@@ -15,6 +15,7 @@ export class AppFailure extends Data.TaggedError("AppFailure")<{
   readonly message: string
 }> {}
 
+/** What a runner serves. */
 export class RunnerApp extends Context.Service<
   RunnerApp,
   {

@@ -54,6 +54,7 @@ const webSocketOf = (app: RunnerApp["Service"], stream: WebSocketStream) => Effe
 const interrupt = (fiber: Fiber.Fiber<unknown, unknown>) =>
   fiber.interruptUnsafe(undefined, HttpServerError.ClientAbort.annotation)
 
+/** One runner's standing with its hub, across sockets. */
 export class RunnerSession implements StreamOwner {
   /** Frames of streams that are not open here. Late ones after an abort are normal. */
   unknownFrames = 0
@@ -125,7 +126,10 @@ export class RunnerSession implements StreamOwner {
 
   /** Gives up what is still open, and says so. */
   abortAll(code: AbortCode, message: string): void {
-    for (const entry of [...this.streams.values()]) entry.core.abort(code, message)
+    for (const { core, fiber } of [...this.streams.values()]) {
+      core.abort(code, message)
+      fiber?.interruptUnsafe()
+    }
   }
 
   /** Waits until no stream is open. */

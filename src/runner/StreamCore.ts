@@ -88,6 +88,7 @@ const faultOf = (frame: ResponseFrame): string | undefined => {
   }
 }
 
+/** The state of one stream. */
 export class StreamCore {
   readonly route: RouteKey
   /** Takes what arrives for the app. */

@@ -4,12 +4,13 @@
  * Apps read whole messages; whoever forwards to another socket takes the fragments as they come, so that a large message costs one fragment
  * and not itself. Both obey credit. Next: `RunnerApp.ts`, who answers; `StreamCore.ts`, the rules of the stream.
  */
-import { Data, Effect, Stream } from "effect"
+import { Data, Effect, Semaphore, Stream } from "effect"
 import { sendableCloseCode, sendableCloseReason } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type WebSocketOpenRequest } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Inflow } from "./Inflow.ts"
+import { ResponseWriter } from "./ResponseWriter.ts"
 import type { StreamCore, StreamEnd } from "./StreamCore.ts"
 
 /** A message or a fragment of it; the last fragment says `finish`. */
@@ -40,6 +41,7 @@ const headerOf = (headers: HeaderList, wanted: string): string =>
     .map(([, value]) => value)
     .join(",")
 
+/** What an app is given to serve one WebSocket. */
 export class WebSocketStream {
   readonly route: RouteKey
   /** Origin-form: path and query as the visitor sent them. */
@@ -51,12 +53,15 @@ export class WebSocketStream {
   readonly pull: Effect.Effect<WebSocketMessage, WebSocketClosed>
   /** The visitor's messages. */
   readonly messages: Stream.Stream<WebSocketMessage, WebSocketClosed>
+  /** Refuses, with an HTTP answer like any other. */
+  readonly refusal: ResponseWriter
   /** Waits until something may be sent, or the stream has ended. */
   readonly writable: Effect.Effect<void>
   private readonly core: StreamCore
   private readonly fragments = new Inflow<Fragment>()
   private assembling: Array<Uint8Array> = []
   private assembledBytes = 0
+  private readonly turns = Semaphore.makeUnsafe(1)
 
   constructor(core: StreamCore, open: typeof WebSocketOpenRequest.Type) {
     this.core = core
@@ -89,10 +94,8 @@ export class WebSocketStream {
     core.onEnd = () => this.fragments.wake()
     this.pull = Effect.suspend(() => this.pullOnce())
     this.messages = Stream.fromPull(Effect.succeed(Effect.map(this.pull, (message) => [message] as const)))
-    this.writable = Effect.callback((resume) => {
-      const stop = core.whenWritable(() => resume(Effect.void))
-      return Effect.sync(stop)
-    })
+    this.refusal = new ResponseWriter(core)
+    this.writable = this.refusal.writable
   }
 
   /** How the stream ended, undefined while it is open. */
@@ -112,6 +115,17 @@ export class WebSocketStream {
     return fragment
   }
 
+  /** The next whole message, undefined where none is complete yet. */
+  takeMessageUnsafe(): WebSocketMessage | undefined {
+    let fragment = this.takeFragmentUnsafe()
+    while (fragment !== undefined) {
+      const message = this.assemble(fragment)
+      if (message !== undefined) return message
+      fragment = this.takeFragmentUnsafe()
+    }
+    return undefined
+  }
+
   /** Calls `f` once, when a fragment or the stream's end arrives. One reader at a time. */
   whenReadableUnsafe(f: () => void): void {
     this.fragments.whenArrived(f)
@@ -120,12 +134,6 @@ export class WebSocketStream {
   /** Accepts. `headers` go into the 101, the chosen subprotocol among them. */
   acceptUnsafe(headers: HeaderList): void {
     this.core.emit({ _tag: "WebSocketOpen", headers, canHibernate: false })
-  }
-
-  /** Refuses with an HTTP answer; a body beyond a chunk is cut off. */
-  refuseUnsafe(status: number, headers: HeaderList, body: Uint8Array): void {
-    const piece = this.core.pieceBytes(body.length)
-    this.core.emit({ _tag: "ResponseStart", status, headers, body: body.subarray(0, piece), streamed: false })
   }
 
   /** Sends as much of a message or fragment as credit allows and returns how much that was; the last piece says `finish` only with the last byte. */
@@ -171,14 +179,13 @@ export class WebSocketStream {
     return Effect.sync(() => this.acceptUnsafe(headers))
   }
 
-  /** Refuses with an HTTP answer. */
-  refuse(status: number, headers: HeaderList = [], body: Uint8Array = nothing): Effect.Effect<void> {
-    return Effect.sync(() => this.refuseUnsafe(status, headers, body))
-  }
-
-  /** Sends a whole message, text or bytes, waiting as long as the visitor's side grants too little. One sender at a time. */
+  /**
+   * Sends a whole message, text or bytes, waiting as long as the visitor's side grants too little. Messages of several senders do not mix; one
+   * that was given up half-way ends the stream, since nobody could make a message of it any more.
+   */
   send(message: string | Uint8Array): Effect.Effect<void> {
-    return typeof message === "string" ? this.sendRest(encoder.encode(message), false) : this.sendRest(message, true)
+    const binary = typeof message !== "string"
+    return this.turns.withPermit(this.sendRest(binary ? message : encoder.encode(message), binary, false))
   }
 
   /** Closes. */
@@ -186,21 +193,21 @@ export class WebSocketStream {
     return Effect.sync(() => this.closeUnsafe(code, reason))
   }
 
-  private sendRest(data: Uint8Array, binary: boolean): Effect.Effect<void> {
+  private sendRest(data: Uint8Array, binary: boolean, begun: boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const sent = this.sendUnsafe(data, { binary, finish: true })
       if (sent === data.length) return Effect.void
-      return Effect.andThen(this.writable, this.sendRest(data.subarray(sent), binary))
+      const rest = Effect.flatMap(this.writable, () => this.sendRest(data.subarray(sent), binary, begun || sent > 0))
+      if (begun || sent === 0) return rest
+      return Effect.onInterrupt(rest, () =>
+        Effect.sync(() => this.abortUnsafe("app_failed", "a message was abandoned"))
+      )
     })
   }
 
   private pullOnce(): Effect.Effect<WebSocketMessage, WebSocketClosed> {
-    let fragment = this.takeFragmentUnsafe()
-    while (fragment !== undefined) {
-      const message = this.assemble(fragment)
-      if (message !== undefined) return Effect.succeed(message)
-      fragment = this.takeFragmentUnsafe()
-    }
+    const message = this.takeMessageUnsafe()
+    if (message !== undefined) return Effect.succeed(message)
     const end = this.core.end
     if (end !== undefined) {
       const closed = end._tag === "Closed" ? end : { code: null, reason: "" }
