@@ -4,7 +4,8 @@
  */
 import { constants } from "node:os"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Effect, Exit, Runtime } from "effect"
+import { Cause, Console, Effect, Exit, Option, Runtime } from "effect"
+import { asUserError } from "./asUserError.ts"
 
 /** Whoever asks twice does not want to wait any longer. */
 const exitOnSecondSignal = (): void => {
@@ -20,6 +21,15 @@ const exitOnSecondSignal = (): void => {
 /** A signal that was obeyed is a success, and nothing was logged about it. */
 export const teardown: Runtime.Teardown = (exit, onExit) =>
   Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+
+/** Says what failed, once and in its own words: for a program without a command line, which would do the same. */
+export const saying = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.catchCause(effect, (cause) => {
+    const failure = Cause.findErrorOption(cause)
+    if (Option.isNone(failure)) return Effect.failCause(cause as Cause.Cause<never>)
+    const error = Object.assign(asUserError(failure.value), { [Runtime.errorReported]: false })
+    return Effect.andThen(Console.error(error.userMessage), Effect.fail(error))
+  })
 
 /** Runs an effect as this process: signals, exit code, the platform's services. The demo ends the same way. */
 export const runProcess = <E>(effect: Effect.Effect<void, E, NodeServices.NodeServices>): void => {

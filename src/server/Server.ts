@@ -96,10 +96,9 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
 /** The server on its two ports. Closing its scope ends it at once; `drain` before that ends it well. */
 export const layer = (config: ServerConfig): Layer.Layer<Server, ServerError, FileSystem.FileSystem> =>
   Layer.effect(Server, make(config)).pipe(
-    Layer.provide([
-      NodeServer.layer({ host: config.host, port: config.port, domain: config.domain }),
-      adminLayer(config)
-    ]),
+    // One after the other: where both ports are taken, the one a person knows is named.
+    Layer.provide(adminLayer(config)),
+    Layer.provide(NodeServer.layer({ host: config.host, port: config.port, domain: config.domain })),
     Layer.provide([rolesLayer(config), Health.layer]),
     (server) => Layer.unwrap(Effect.as(requireProtection(config), server))
   )
