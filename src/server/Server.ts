@@ -108,7 +108,10 @@ export const run = (config: ServerConfig): Effect.Effect<never, ServerError, Fil
   Effect.gen(function* () {
     const server = yield* Server
     const ready = `wayleave listening on ${server.url}`
-    yield* config.json ? Effect.logInfo(ready) : Console.log(ready)
+    const admin = `health and metrics on ${server.adminUrl}`
+    yield* config.json
+      ? Effect.logInfo(ready).pipe(Effect.annotateLogs({ url: server.url, adminUrl: server.adminUrl }))
+      : Console.log(`${ready}\n${admin}`)
     return yield* Effect.onInterrupt(Effect.never, () =>
       Effect.andThen(Effect.logInfo("draining: open streams may finish; a second signal ends at once"), server.drain)
     )
