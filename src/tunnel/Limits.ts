@@ -135,7 +135,7 @@ export const table = {
     value: 8_000,
     unit: "ms",
     why: "a gateway with open streams tells their hubs so this often",
-    enforcedBy: "gateway/InFlight.ts"
+    enforcedBy: "gateway/Gateway.ts"
   },
   streamsPerSessionMax: {
     value: 8192,
@@ -225,7 +225,7 @@ export const table = {
     value: 65_536,
     unit: "streams",
     why: "requests and WebSockets of one gateway at once; the next is answered overloaded",
-    enforcedBy: "gateway/InFlight.ts"
+    enforcedBy: "gateway/Gateway.ts"
   },
   requestBodyBytesMax: {
     value: 0,

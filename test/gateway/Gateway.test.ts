@@ -1,0 +1,248 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
+import { Gateway, type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
+import * as GatewayMetrics from "../../src/gateway/GatewayMetrics.ts"
+import { layerNoop } from "../../src/gateway/StreamObserver.ts"
+import { MemoryUpgrade, MemoryVisitor, type VisitorOptions } from "../../src/testing/MemoryVisitor.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
+import { chunk, type Ends, fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
+
+const visit = Effect.fnUntraced(function* (options: VisitorOptions = {}) {
+  const gateway = yield* Gateway
+  const visitor = new MemoryVisitor(options)
+  const fiber = yield* Effect.forkChild(gateway.request(visitor.exchange))
+  return { visitor, fiber }
+})
+
+const answerTo = Effect.fnUntraced(function* (options: VisitorOptions) {
+  const { visitor } = yield* visit(options)
+  const answer = yield* visitor.received
+  return { ...answer, text: visitor.text }
+})
+
+describe("admission", () => {
+  it.effect("finds the runner by the header on any host, and does not forward it", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      yield* visit({
+        headers: [
+          ["Host", "example.com"],
+          ["X-Wayleave-Name", "WEB"]
+        ]
+      })
+      const { frame, name } = (yield* hub.next).opening
+      assert.strictEqual(name, "web")
+      assert.isTrue(frame._tag === "RequestStart" && frame.headers.every(([key]) => !/wayleave/i.test(key)))
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("knows its domain, and tells a browser at the bare one what this is", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      yield* visit({ headers: [["Host", "web.tunnel.example:8080"]] })
+      assert.strictEqual((yield* hub.next).opening.name, "web")
+      const page = yield* answerTo({
+        headers: [
+          ["Host", "tunnel.example"],
+          ["Accept", "text/html,*/*;q=0.8"]
+        ]
+      })
+      assert.strictEqual(page.status, 404)
+      assert.include(page.text, "npx wayleave expose 3000 --name web")
+      assert.include(page.text, "web.tunnel.example")
+    }).pipe(Effect.provide(gatewayAlone({ domain: "Tunnel.Example" })))
+  )
+
+  for (const [code, status, request, options] of [
+    ["unknown_host", 404, { headers: [["Host", "localhost:6420"]] }, {}],
+    [
+      "bad_request",
+      400,
+      {
+        headers: [
+          ["Host", "a.localhost"],
+          ["host", "b.localhost"]
+        ]
+      },
+      {}
+    ],
+    ["headers_too_large", 431, { target: `/${"x".repeat(limits.headBytesMax)}` }, {}],
+    [
+      "body_too_large",
+      413,
+      {
+        headers: [
+          ["Host", "web.localhost"],
+          ["Content-Length", "11"]
+        ]
+      },
+      { requestBodyBytesMax: 10 }
+    ]
+  ] as ReadonlyArray<readonly [string, number, VisitorOptions, GatewayOptions]>) {
+    it.effect(`answers ${code} without asking any runner`, () =>
+      Effect.gen(function* () {
+        const answer = yield* answerTo(request)
+        assert.strictEqual(answer.status, status)
+        const body = JSON.parse(answer.text) as { code: string; message: string; requestId: string }
+        assert.strictEqual(body.code, code)
+        assert.match(body.requestId, /^[0-9a-f]{8}\/[0-9a-f]{8}$/)
+        assert.deepInclude(answer.headers, ["x-wayleave-error", code])
+      }).pipe(Effect.provide(gatewayAlone(options)))
+    )
+  }
+
+  it.effect("refuses beyond its table with overloaded, and goes on when there is room", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      const app = yield* hub.next
+      assert.strictEqual((yield* answerTo({})).status, 503)
+      yield* app.reply(head(false, "ok"))
+      yield* visitor.received
+      yield* settle
+      yield* visit()
+      yield* (yield* hub.next).reply(head(false, "ok"))
+    }).pipe(Effect.provide(gatewayAlone({ inFlightMax: 1 })))
+  )
+
+  it.effect("passes the visitor's trace on, and nothing that only looks like one", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const trace = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`
+      for (const [given, expected] of [
+        [trace, trace],
+        ["00-short", ""]
+      ]) {
+        yield* visit({
+          headers: [
+            ["Host", "web.localhost"],
+            ["traceparent", given as string]
+          ]
+        })
+        assert.strictEqual((yield* hub.next).opening.traceparent, expected)
+      }
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("is not built with a proxy it cannot read", () =>
+    Effect.gen(function* () {
+      const broken = gatewayLayer({ trustedProxies: ["10.0.0.0/8", "10.0.0.0/99"] })
+      const built = Layer.build(broken.pipe(Layer.provide([busMemory, layerNoop])))
+      const error = yield* Effect.flip(Effect.scoped(built))
+      assert.deepStrictEqual(error.unreadableProxies, ["10.0.0.0/99"])
+    })
+  )
+})
+
+describe("draining", () => {
+  it.effect("refuses new visitors with advice when to come back, and waits for those here", () =>
+    Effect.gen(function* () {
+      const gateway = yield* Gateway
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      const app = yield* hub.next
+      yield* app.reply(head(true))
+      const drained = yield* Effect.forkChild(gateway.drain)
+      yield* settle
+      assert.isUndefined(drained.pollUnsafe())
+      const refused = yield* answerTo({})
+      assert.strictEqual(refused.status, 503)
+      assert.deepInclude(refused.headers, ["retry-after", "1"])
+      const socket = new MemoryUpgrade()
+      yield* Effect.forkChild(gateway.upgrade(socket.upgrade))
+      const answer = yield* socket.answered
+      if (answer._tag !== "Accepted") return assert.fail(answer._tag)
+      assert.deepInclude(yield* Effect.flip(answer.socket.pull), { code: 1013, reason: "draining" })
+      yield* app.reply(chunk("end", true))
+      assert.strictEqual((yield* visitor.received).state, "complete")
+      yield* Fiber.join(drained)
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("a request whose fiber is interrupted is broken off, and its app told", () => {
+    const ends: Ends = { list: [], started: 0 }
+    return Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor, fiber } = yield* visit()
+      const app = yield* hub.next
+      yield* app.reply(head(true))
+      yield* settle
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(visitor.answer.state, "broken")
+      assert.deepStrictEqual(yield* app.next, { _tag: "RequestAbort", code: "cancelled" })
+      const gateway = yield* Gateway
+      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      assert.strictEqual(ends.list[0]?.outcome, "draining")
+    }).pipe(Effect.provide(gatewayAlone({}, ends)))
+  })
+})
+
+describe("hubs", () => {
+  it.effect("with streams in flight hear that the gateway lives, once each, and no others", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const idle = yield* fakeHub("other", "h2")
+      yield* visit()
+      yield* visit()
+      yield* hub.next
+      yield* hub.next
+      yield* settle
+      yield* TestClock.adjust(limits.leaseRenewalMs)
+      yield* TestClock.adjust(limits.leaseRenewalMs)
+      yield* settle
+      assert.strictEqual(hub.leases.length, 2)
+      assert.strictEqual(idle.leases.length, 0)
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("that nobody answers for any more are gone, and their streams with them", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const hub = yield* Scope.provide(fakeHub(), scope)
+      const lost = yield* visit()
+      const app = yield* hub.next
+      yield* app.reply(head(true))
+      yield* settle
+      yield* Scope.close(scope, Exit.void)
+      yield* settle
+      yield* TestClock.adjust(limits.leaseRenewalMs)
+      assert.strictEqual((yield* lost.visitor.received).state, "broken")
+      yield* settle
+      const gateway = yield* Gateway
+      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+})
+
+describe("metrics and observer", () => {
+  it.effect("count each stream once, by outcome and bytes, and each dropped reply by reason", () => {
+    const ends: Ends = { list: [], started: 0 }
+    return Effect.gen(function* () {
+      const count = (metric: Metric.Metric<number, Metric.CounterState<number>>, attributes: Record<string, string>) =>
+        Effect.map(Metric.value(Metric.withAttributes(metric, attributes)), (state) => state.count)
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      const app = yield* hub.next
+      const unknown = app.uplink({ _tag: "Credit", bytes: 1 })
+      yield* app.publish(
+        { ...unknown, session: "f".repeat(32) },
+        { ...unknown, route: { ...unknown.route, requestId: (unknown.route.requestId + 7) >>> 0 } }
+      )
+      yield* app.reply(head(false, "12345"))
+      yield* visitor.received
+      yield* settle
+      yield* app.reply(head(false, "again"))
+      yield* answerTo({ headers: [["Host", "localhost"]] })
+      yield* settle
+      assert.strictEqual(yield* count(GatewayMetrics.requests, { outcome: "ok" }), 1)
+      assert.strictEqual(yield* count(GatewayMetrics.requests, { outcome: "unknown_host" }), 1)
+      assert.strictEqual(yield* count(GatewayMetrics.bodyBytes, { direction: "down" }), 5)
+      assert.strictEqual(yield* count(GatewayMetrics.uplinksRefused, { reason: "Foreign" }), 1)
+      assert.strictEqual(yield* count(GatewayMetrics.uplinksRefused, { reason: "Unknown" }), 2)
+      assert.strictEqual((yield* Metric.value(GatewayMetrics.inFlight)).value, 0)
+      assert.deepStrictEqual([ends.started, ends.list.map((end) => end.outcome)], [2, ["ok", "unknown_host"]])
+    }).pipe(Effect.provide(gatewayAlone({}, ends)), Effect.provideService(Metric.MetricRegistry, new Map() as never))
+  })
+})
