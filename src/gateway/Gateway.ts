@@ -41,6 +41,7 @@ export interface GatewayOptions {
   readonly requestBodyBytesMax?: number
 }
 
+/** The gateway: what a platform hands its visitors to. */
 export class Gateway extends Context.Service<
   Gateway,
   {

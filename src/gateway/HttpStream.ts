@@ -36,6 +36,7 @@ export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
   }
 }
 
+/** One HTTP request of a visitor, from its head to the last byte of its answer. */
 export class HttpStream implements VisitorSide, VisitorStream {
   private readonly parts: GatewayParts
   private readonly exchange: HttpExchange

@@ -36,6 +36,7 @@ const wireCode = (code: number): number | null => (code === 1005 || code === 100
 export const firstProtocol = (upgrade: VisitorUpgrade): string =>
   headerOf(upgrade.head, "sec-websocket-protocol").split(",")[0]?.trim() ?? ""
 
+/** One WebSocket of a visitor, from its handshake to its close. */
 export class SocketStream implements VisitorSide, VisitorStream {
   private readonly parts: GatewayParts
   private readonly upgrade: VisitorUpgrade

@@ -39,6 +39,7 @@ export interface LinkOptions {
 /** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
+/** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
   readonly name: string
