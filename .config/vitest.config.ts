@@ -1,8 +1,17 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
+const root = fileURLToPath(new URL("..", import.meta.url))
+
 export default defineConfig({
-  root: fileURLToPath(new URL("..", import.meta.url)),
+  root,
+  // Examples import the package by its name, as a reader would; here that is the source.
+  resolve: {
+    alias: [
+      { find: /^wayleave$/, replacement: `${root}src/index.ts` },
+      { find: /^wayleave\/([a-z]+)$/, replacement: `${root}src/$1/index.ts` }
+    ]
+  },
   test: {
     include: ["test/**/*.test.ts"],
     pool: "forks",

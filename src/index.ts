@@ -15,6 +15,8 @@ export * as Hub from "./hub/index.ts"
 export * as Protocol from "./protocol/index.ts"
 /** Dials out and answers. */
 export * as Runner from "./runner/index.ts"
+/** The port on which visitors and runners arrive. */
+export * as NodeServer from "./server/NodeServer.ts"
 /** All of it in one Layer, as `wayleave serve` runs it. */
 export * as Server from "./server/Server.ts"
 /** What `wayleave serve` can be told. */

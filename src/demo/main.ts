@@ -1,44 +1,24 @@
 /**
- * `npm start`: the server, and the demo app exposed as `demo`, in one process. The app's runner dials the hub as any other would.
+ * `npm start`: the server, and the demo app behind it as `demo`, in one process. The app has no port: it is an Effect router whose
+ * `HttpServer` is the tunnel, and its runner dials the hub as any other would.
  */
-import { createServer } from "node:http"
-import { NodeHttpServer } from "@effect/platform-node"
 import { Console, Effect, Layer, Option } from "effect"
-import { HttpRouter, HttpServer } from "effect/http"
-import * as NetAddress from "effect/net/NetAddress"
+import { HttpRouter } from "effect/http"
 import { runProcess, saying } from "../cli/runProcess.ts"
-import * as LocalForward from "../runner/LocalForward.ts"
 import * as Runner from "../runner/Runner.ts"
+import * as TunnelHttpServer from "../runner/TunnelHttpServer.ts"
 import * as Server from "../server/Server.ts"
 import { resolve } from "../server/ServerConfig.ts"
-import * as WsSocket from "../socket/WsSocket.ts"
 import * as PlainLog from "../telemetry/PlainLog.ts"
 import * as DemoApp from "./DemoApp.ts"
 
 /** A demo that is over is over: nobody waits for its event stream. */
 const drain = "500 millis"
 
-/** The app on a free port of loopback, and a runner that forwards to it. */
-const demo = (hubUrl: string) => {
-  const app = HttpRouter.serve(DemoApp.routes, { disableLogger: true, disableListenLog: true }).pipe(
-    Layer.provideMerge(
-      NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0, gracefulShutdownTimeout: drain })
-    )
+const demo = (hubUrl: string) =>
+  HttpRouter.serve(DemoApp.routes, { disableLogger: true, disableListenLog: true }).pipe(
+    Layer.provideMerge(TunnelHttpServer.layer({ hubUrl, name: "demo", drain }))
   )
-  const forward = Layer.unwrap(
-    Effect.map(HttpServer.HttpServer, ({ address }) =>
-      LocalForward.layer({
-        protocol: "http:",
-        host: "127.0.0.1",
-        port: NetAddress.isUnixPathAddress(address) ? 0 : address.port
-      })
-    )
-  )
-  return Runner.layer({ hubUrl, name: "demo", drain }).pipe(
-    Layer.provide(forward),
-    Layer.provide([app, WsSocket.layerDialer])
-  )
-}
 
 const program = Effect.gen(function* () {
   // The demo is for this machine, whatever the environment says of a real server.
