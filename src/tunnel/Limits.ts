@@ -51,7 +51,7 @@ export const table = {
     value: 1 * MiB,
     unit: "bytes",
     why: "one WebSocket message between runner and hub: a turn's frames, a chunk always fits",
-    enforcedBy: "protocol/Link.ts"
+    enforcedBy: "server/NodeServer.ts"
   },
   linkReplayBytesMax: {
     value: 4 * MiB,
@@ -111,25 +111,25 @@ export const table = {
     value: 131_072,
     unit: "routes",
     why: "closed routes remembered so that a late frame is not taken for a forged one; the oldest go first",
-    enforcedBy: "route/RouteStore.ts"
+    enforcedBy: "route/RouteTable.ts"
   },
   tombstoneMs: {
     value: 30_000,
     unit: "ms",
     why: "as long as a frame may reasonably be under way after its stream ended",
-    enforcedBy: "route/RouteStore.ts"
+    enforcedBy: "route/RouteTable.ts"
   },
   halfClosedMs: {
     value: 30_000,
     unit: "ms",
     why: "how long a runner may still echo a close the gateway sent first",
-    enforcedBy: "route/RouteStore.ts"
+    enforcedBy: "route/RouteTable.ts"
   },
   leaseMs: {
     value: 30_000,
     unit: "ms",
     why: "a gateway that was not heard of for this long is gone, and its routes with it; three renewals may be lost",
-    enforcedBy: "route/RouteStore.ts"
+    enforcedBy: "route/RouteTable.ts"
   },
   leaseRenewalMs: {
     value: 8_000,
@@ -147,25 +147,25 @@ export const table = {
     value: 65_536,
     unit: "sessions",
     why: "runner sessions of one hub, those in their grace period among them",
-    enforcedBy: "hub/RunnerDirectory.ts"
+    enforcedBy: "hub/Hub.ts"
   },
   sessionGraceMs: {
     value: 5_000,
     unit: "ms",
     why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
-    enforcedBy: "hub/Session.ts"
+    enforcedBy: "hub/Hub.ts"
   },
   abuseRefusalsMax: {
     value: 100,
     unit: "frames",
     why: "Unknown or Foreign frames of one connection within abuseWindowMs before it is closed; late ones do not count",
-    enforcedBy: "hub/Relay.ts"
+    enforcedBy: "hub/Hub.ts"
   },
   abuseWindowMs: {
     value: 10_000,
     unit: "ms",
     why: "the span over which refused or undecodable messages add up to abuse",
-    enforcedBy: "hub/Relay.ts"
+    enforcedBy: "hub/Hub.ts"
   },
   helloTimeoutMs: {
     value: 5_000,
