@@ -179,6 +179,11 @@ export class WebSocketStream {
     return Effect.sync(() => this.acceptUnsafe(headers))
   }
 
+  /** Refuses with an HTTP answer. */
+  refuse(status: number, headers: HeaderList = [], body: Uint8Array = nothing): Effect.Effect<void> {
+    return this.refusal.respond(status, headers, body)
+  }
+
   /**
    * Sends a whole message, text or bytes, waiting as long as the visitor's side grants too little. Messages of several senders do not mix; one
    * that was given up half-way ends the stream, since nobody could make a message of it any more.
