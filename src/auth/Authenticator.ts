@@ -15,6 +15,7 @@ export interface Identity {
   readonly id: string
 }
 
+/** Judges a runner by what it showed and the name it asks for. `serve` provides tokens from a file; anything else is a layer of your own. */
 export class Authenticator extends Context.Service<
   Authenticator,
   {

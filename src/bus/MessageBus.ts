@@ -20,6 +20,7 @@ export class BusError extends Schema.TaggedError<BusError>()("BusError", {
 /** How a publish is delivered. `each`: to all subscribers, none is fine too. `one`: to one of a subject's group, `NoResponders` at once without any. */
 export type Delivery = "each" | "one"
 
+/** The one way from a gateway to a hub and back. Two implementations differ in reach, not in meaning: `test/contract/` holds both to it. */
 export class MessageBus extends Context.Service<
   MessageBus,
   {

@@ -28,6 +28,7 @@ export interface SendOptions {
   readonly finish: boolean
 }
 
+/** One WebSocket, open. Its synchronous half ends in `Unsafe` and is for the loop that owns it. */
 export interface MessageSocket {
   /** The subprotocol agreed on, empty where none was. */
   readonly protocol: string

@@ -59,8 +59,9 @@ export const RequestTrailers = Wire.tagged(2, "RequestTrailers", { headers: Head
 export const RequestAbort = Wire.tagged(3, "RequestAbort", { code: AbortCode })
 /** Asks the app for a WebSocket. Answered by `WebSocketOpen`, or refused by an ordinary `ResponseStart`. */
 export const WebSocketOpenRequest = Wire.tagged(4, "WebSocketOpen", { target: Wire.str, headers: HeaderList })
-/** A WebSocket message or a fragment of it; the last fragment says `finish`. Either direction. */
+// A WebSocket message or a fragment of it; the last fragment says `finish`. The same in either direction.
 const webSocketMessage = { data: Wire.data, binary: Wire.bool, finish: Wire.bool } as const
+/** A message, or a fragment of one, from the visitor. */
 export const WebSocketMessageDown = Wire.tagged(5, "WebSocketMessage", webSocketMessage)
 /** The visitor closed. `code` is null where none was given (RFC 6455 code 1005) or the socket broke (1006). */
 export const WebSocketCloseDown = Wire.tagged(6, "WebSocketClose", {
@@ -100,6 +101,7 @@ export const ResponseTrailers = Wire.tagged(3, "ResponseTrailers", { headers: He
 export const ResponseAbort = Wire.tagged(4, "ResponseAbort", { code: AbortCode, message: Wire.str })
 /** The app accepted the WebSocket. `headers` go into the 101, the chosen subprotocol among them. */
 export const WebSocketAccept = Wire.tagged(5, "WebSocketOpen", { headers: HeaderList, canHibernate: Wire.bool })
+/** A message, or a fragment of one, from the app. */
 export const WebSocketMessageUp = Wire.tagged(6, "WebSocketMessage", webSocketMessage)
 /** The app has dealt with messages up to `index` (hibernating WebSockets). */
 export const WebSocketMessageAck = Wire.tagged(7, "WebSocketMessageAck", { index: Wire.u16 })
@@ -109,6 +111,7 @@ export const WebSocketCloseUp = Wire.tagged(8, "WebSocketClose", {
   reason: Wire.str,
   hibernate: Wire.bool
 })
+/** The same as `Credit`, from the runner: what the app will still take. */
 export const CreditUp = Wire.tagged(9, "Credit", { bytes: Wire.u32 })
 
 /** Uplink: runner to gateway. */

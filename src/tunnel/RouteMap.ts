@@ -1,6 +1,7 @@
 /** A map keyed by route: two levels of plain numbers, since a joined key would be a string made for every frame. */
 import type { RouteKey } from "./Envelope.ts"
 
+/** Values by route. Not bounded by itself: whoever fills it is. */
 export class RouteMap<A> {
   private readonly gateways = new Map<number, Map<number, A>>()
   private count = 0
