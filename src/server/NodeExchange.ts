@@ -106,7 +106,7 @@ const sinkOf = (
   let waiting: (() => void) | undefined
   let gone = false
   let framed = true
-  const writable = () => gone || response.writableLength < limits.socketHighWaterBytes
+  const writable = () => gone || response.writableLength < limits.chunkBytesMax
   const wake = () => {
     if (waiting === undefined || !writable()) return
     const f = waiting
@@ -130,6 +130,8 @@ const sinkOf = (
     write: (data) => {
       if (gone) return false
       response.write(data, wake)
+      // Node corks until the end of the tick. With a chunk's worth at hand, ask the kernel now: only what it refuses makes a visitor slow.
+      if (!writable()) response.socket?.uncork()
       return writable()
     },
     whenWritableUnsafe: (f) => {
