@@ -201,10 +201,9 @@ export class HttpStream implements VisitorSide, VisitorStream {
       case "ResponseStart":
         return this.onHead(frame)
       case "ResponseChunk":
-        if (this.pass(frame.body) && frame.finish) this.complete([])
-        return
+        return frame.finish ? this.complete(frame.body, []) : this.pass(frame.body)
       case "ResponseTrailers":
-        return this.complete(judgeTrailers(frame.headers))
+        return this.complete(nothing, judgeTrailers(frame.headers))
       case "ResponseAbort":
         if (this.mayRepeat(frame.code)) this.again = true
         else this.fail(fromAbortCode(frame.code))
@@ -245,30 +244,31 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.headSent = true
     this.exchange.response.head(head.status, head.headers)
     this.record.headed(head.status)
-    if (frame.streamed && frame.body.length === 0) this.exchange.response.flushHead()
-    if (frame.body.length > 0 && !this.pass(frame.body)) return
-    if (!frame.streamed) this.complete([])
+    if (!frame.streamed) return this.complete(frame.body, [])
+    if (frame.body.length === 0) this.exchange.response.flushHead()
+    else this.pass(frame.body)
   }
 
-  /** Passes body bytes on; `false` where the stream broke over them. */
-  private pass(data: Uint8Array): boolean {
+  /** Passes body bytes on, more of which will follow. */
+  private pass(data: Uint8Array): void {
     const link = this.link as StreamLink
-    if (!link.received(data.length)) return false
-    if (!this.hasBody || data.length === 0) {
-      link.consumed(data.length, false)
-      return true
+    if (!this.takeBody(link, data)) return
+    if (!this.hasBody || data.length === 0 || this.exchange.response.write(data)) {
+      return link.consumed(data.length, false)
     }
+    if (this.undrainedBytes === 0) this.exchange.response.whenWritableUnsafe(() => this.drained(link))
+    this.undrainedBytes += data.length
+  }
+
+  /** Counts body bytes; `false` where the stream broke over them, for want of credit or of room in its content-length. */
+  private takeBody(link: StreamLink, data: Uint8Array): boolean {
+    if (!link.received(data.length)) return false
+    if (!this.hasBody) return true
     if (this.promisedBytes !== undefined && this.record.bytesDown + data.length > this.promisedBytes) {
       this.abandon("bad_response", "protocol_error")
       return false
     }
     this.record.bytesDown += data.length
-    if (this.exchange.response.write(data)) {
-      link.consumed(data.length, false)
-      return true
-    }
-    if (this.undrainedBytes === 0) this.exchange.response.whenWritableUnsafe(() => this.drained(link))
-    this.undrainedBytes += data.length
     return true
   }
 
@@ -278,13 +278,14 @@ export class HttpStream implements VisitorSide, VisitorStream {
     link.consumed(bytes, true)
   }
 
-  private complete(trailers: HeaderList): void {
+  private complete(last: Uint8Array, trailers: HeaderList): void {
+    if (!this.takeBody(this.link as StreamLink, last)) return
     if (this.hasBody && this.promisedBytes !== undefined && this.record.bytesDown < this.promisedBytes) {
       return this.fail("bad_response")
     }
     if (this.record.settled || this.answered) return
     this.answered = true
-    this.exchange.response.end(trailers)
+    this.exchange.response.end(this.hasBody ? last : nothing, trailers)
   }
 
   /** Ends both sides: tells the runner, then the visitor. */
@@ -302,8 +303,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.headSent = true
     response.head(answer.status, answer.headers)
     this.record.headed(answer.status)
-    if (this.exchange.head.method !== "HEAD") response.write(answer.body)
-    response.end([])
+    response.end(this.exchange.head.method === "HEAD" ? nothing : answer.body, [])
   }
 
   private visitorDone(complete: boolean): void {

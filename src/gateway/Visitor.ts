@@ -51,8 +51,8 @@ export interface ResponseSink {
   readonly write: (data: Uint8Array) => boolean
   /** Calls `f` once what is held is below the mark again, or the visitor is gone. */
   readonly whenWritableUnsafe: (f: () => void) => void
-  /** The complete and regular end. */
-  readonly end: (trailers: HeaderList) => void
+  /** The complete and regular end, with the last bytes of the body: a small answer leaves in one write. */
+  readonly end: (last: Uint8Array, trailers: HeaderList) => void
   /** Breaks the transfer, so that the visitor cannot take it for complete. */
   readonly destroy: () => void
 }

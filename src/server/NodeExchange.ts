@@ -10,6 +10,9 @@ import { limits } from "../tunnel/Limits.ts"
 
 const nothing = new Uint8Array(0)
 
+const smallBytes = 8 * 1024
+const bufferOf = (data: Uint8Array) => Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+
 /** Node's flat list of names and values, as pairs. */
 export const pairsOf = (flat: ReadonlyArray<string>): HeaderList => {
   const pairs: Array<readonly [string, string]> = []
@@ -138,9 +141,12 @@ const sinkOf = (
       if (writable()) f()
       else waiting = f
     },
-    end: (trailers) => {
+    end: (last, trailers) => {
       if (trailers.length > 0) response.addTrailers(trailers as Array<[string, string]>)
-      response.end()
+      // As text of one byte a character, a small answer is joined to its head: one string to write instead of a list of pieces.
+      if (last.length === 0) response.end()
+      else if (last.length > smallBytes) response.end(last)
+      else response.end(bufferOf(last).toString("latin1"), "latin1")
       boundUnwantedBody(request)
     },
     destroy: () => {

@@ -96,7 +96,8 @@ export class MemoryVisitor {
           if (this.unreadBytes < this.unreadBytesMax || this.done !== undefined) f()
           else this.onWritable = f
         },
-        end: (trailers) => {
+        end: (last, trailers) => {
+          if (last.length > 0) this.write(last)
           this.answer.trailers = trailers
           this.answer.headFlushed = true
           this.ended = true

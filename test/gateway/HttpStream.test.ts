@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { Gateway } from "../../src/gateway/Gateway.ts"
+import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { Gateway, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
+import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { MemoryVisitor, type VisitorOptions } from "../../src/testing/MemoryVisitor.ts"
 import type { AbortCode, RequestFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -473,6 +475,33 @@ describe("failures", () => {
       yield* atRest
     }).pipe(Effect.provide(gatewayAlone()))
   )
+
+  it.effect("a hub that the bus cannot reach any more is runner_lost, and the upload ends", () => {
+    let reachable = true
+    const failing = Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (bus) =>
+        MessageBus.of({
+          ...bus,
+          publish: (subject, envelopes, delivery) =>
+            reachable || !subject.includes(".hub.")
+              ? bus.publish(subject, envelopes, delivery)
+              : Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+        })
+      )
+    ).pipe(Layer.provide(busMemory))
+    return Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({ method: "POST", hasBody: true })
+      yield* hub.next
+      yield* settle
+      reachable = false
+      visitor.send(text("x"))
+      assert.strictEqual((yield* visitor.received).status, 502)
+      assert.include(visitor.text, "runner_lost")
+      yield* atRest
+    }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(failing))))
+  })
 
   it.effect("a request body beyond the maximum is 413 and told to the app", () =>
     Effect.gen(function* () {

@@ -344,6 +344,33 @@ describe("HTTP over real sockets", () => {
     }).pipe(Effect.provide(served()))
   )
 
+  it.live("a visitor that keeps up earns a larger window, though whole windows arrive in one turn", () =>
+    Effect.gen(function* () {
+      const { hub, port } = yield* start
+      const visitor = yield* raw(port)
+      visitor.socket.removeAllListeners("data").resume()
+      visitor.write(getHead("/big"))
+      const conversation = yield* hub.next
+      yield* conversation.reply(head(true))
+      let credit = limits.windowBytesInitial
+      let sent = 0
+      let granted = 0
+      while (sent < 8 * 1024 * 1024) {
+        const batch = Array.from({ length: Math.floor(credit / limits.chunkBytesMax) }, () =>
+          chunk(bytes(limits.chunkBytesMax))
+        )
+        credit -= batch.length * limits.chunkBytesMax
+        sent += batch.length * limits.chunkBytesMax
+        if (batch.length > 0) yield* conversation.reply(...batch)
+        const frame = yield* conversation.next
+        if (frame._tag !== "Credit") return assert.fail(frame._tag)
+        credit += frame.bytes
+        granted += frame.bytes
+      }
+      assert.isAbove(granted - sent, 0)
+    }).pipe(Effect.provide(served()))
+  )
+
   it.live("a visitor that waits for 100 is asked for its body only once it is wanted", () =>
     Effect.gen(function* () {
       const { hub, port } = yield* start
