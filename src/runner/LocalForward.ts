@@ -158,7 +158,10 @@ interface Attempt {
 /** One request to the app; returns how to give it up. */
 const send = ({ agent, done, stream, target }: Attempt, again: boolean): (() => void) => {
   let answered = false
+  let abandoned = false
   let abandon = () => {
+    // Destroying a request that waits for its answer looks like a broken connection, and would be tried again.
+    abandoned = true
     request.destroy()
   }
   const request = (target.protocol === "https:" ? https : http).request({
@@ -188,6 +191,7 @@ const send = ({ agent, done, stream, target }: Attempt, again: boolean): (() => 
     answer(stream, response, () => done(Effect.void))
   })
   request.on("error", (error) => {
+    if (abandoned) return
     if (!answered && again && request.reusedSocket && codeOf(error) === "ECONNRESET") {
       abandon = send({ agent, done, stream, target }, false)
       return

@@ -99,7 +99,8 @@ export const forwardWebSocket = (
       dialer.dial(`${scheme}//${authority(target)}${stream.target}`, {
         protocols: stream.protocols,
         headers: withoutHandshake(localHeaders(stream.headers, target)),
-        timeoutMs: limits.webSocketOpenMs
+        timeoutMs: limits.webSocketOpenMs,
+        verifyCertificate: target.verifyCertificate ?? true
       })
     ),
     (socket) => {

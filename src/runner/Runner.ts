@@ -219,6 +219,13 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
       : Effect.logWarning("a message from the hub could not be understood").pipe(Effect.annotateLogs({ cause, count }))
   }
 
+  // A fault of ours costs a session, and shows in the log; it must not leave a runner that looks connected and is not.
+  const broken = (defect: unknown) =>
+    Effect.as(Effect.logError("a connection to the hub failed", defect), {
+      _tag: "Nonsense",
+      cause: "the connection failed on this side"
+    } satisfies ConnectionEnd)
+
   const refuse = (error: RunnerRefused) =>
     Effect.suspend(() => {
       session.restart(true)
@@ -239,7 +246,9 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
     while (true) {
       welcomedAtMs = undefined
       setStatus({ _tag: "Connecting" })
-      const end = yield* connect(dialer, introduction, session, { onWelcome, onRoundTrip, onGoAway })
+      const end = yield* connect(dialer, introduction, session, { onWelcome, onRoundTrip, onGoAway }).pipe(
+        Effect.catchDefect(broken)
+      )
       const endedAtMs = nowMs()
       if (welcomedAtMs !== undefined) {
         everWelcomed = true

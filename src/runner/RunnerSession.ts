@@ -5,6 +5,7 @@
  */
 import { type Clock, Effect, Exit, type Fiber } from "effect"
 import { HttpServerError } from "effect/http"
+import { Complaints } from "../protocol/Complaints.ts"
 import { Link } from "../protocol/Link.ts"
 import { type DownFrame, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
@@ -64,6 +65,7 @@ export class RunnerSession implements StreamOwner {
   private readonly streams = new RouteMap<Entry>()
   private sessionId: Uint8Array
   private currentLink: Link<ResponseFrame>
+  private readonly complaints = new Complaints(limits.abuseWindowMs)
   private observedCount = 0
   private idleListeners: Array<() => void> = []
 
@@ -153,10 +155,14 @@ export class RunnerSession implements StreamOwner {
     if (entry === undefined) return
     this.observeEnd(entry)
     const { end } = core
-    if (end !== undefined && end._tag !== "Answered" && !(end._tag === "Aborted" && end.by === "runner")) {
+    if (end?._tag === "Closed") {
       this.currentLink.withdraw(core.route)
-      if (end._tag === "Closed") this.giveTime(entry)
-      else if (entry.fiber !== undefined) interrupt(entry.fiber)
+      this.giveTime(entry)
+    } else if (end?._tag === "Aborted" && end.by !== "app") {
+      // The runner's own abort is queued already; whoever else ended the stream wants nothing of it any more.
+      if (end.by !== "runner") this.currentLink.withdraw(core.route)
+      else this.report(entry, end.message)
+      if (entry.fiber !== undefined) interrupt(entry.fiber)
     }
     if (this.streams.size > 0) return
     const listeners = this.idleListeners
@@ -201,7 +207,7 @@ export class RunnerSession implements StreamOwner {
     entry.fiber = fiber
     // An app that answered at once, or was aborted at once, has been dealt with before its fiber was known here.
     const { end } = core
-    if (end?._tag === "Aborted" && end.by !== "runner") interrupt(fiber)
+    if (end?._tag === "Aborted" && end.by !== "app") interrupt(fiber)
     fiber.addObserver((exit) => this.settle(core, exit))
   }
 
@@ -235,6 +241,15 @@ export class RunnerSession implements StreamOwner {
       )
     )
     fiber.addObserver(() => timer.interruptUnsafe())
+  }
+
+  private report({ observed }: Entry, message: string): void {
+    const count = this.complaints.note("rules", this.options.clock.currentTimeMillisUnsafe())
+    if (count === 0) return
+    const { method, target } = observed
+    this.options.fork(
+      Effect.logWarning("a stream broke the rules").pipe(Effect.annotateLogs({ method, target, message, count }))
+    )
   }
 
   private refuse(route: RouteKey, code: AbortCode, message: string): void {

@@ -23,14 +23,14 @@ import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/Str
 
 /**
  * How a stream ended. `Answered`: the app said its last word. `Closed`: the visitor closed the WebSocket. `Aborted`: nothing of it is sent any
- * more, because the visitor left, the hub reset it, the session was lost, or the app or its peer broke the rules.
+ * more, because the visitor left, the hub reset it, the session was lost, the app gave up, or (`runner`) one of them broke the rules.
  */
 export type StreamEnd =
   | { readonly _tag: "Answered" }
   | { readonly _tag: "Closed"; readonly code: number | null; readonly reason: string }
   | {
       readonly _tag: "Aborted"
-      readonly by: "visitor" | "hub" | "session" | "runner"
+      readonly by: "visitor" | "hub" | "session" | "app" | "runner"
       readonly code: AbortCode
       readonly message: string
     }
@@ -193,7 +193,7 @@ export class StreamCore {
   abort(code: AbortCode, message: string): void {
     if (this.over !== undefined) return
     this.sendAbort(code, message)
-    this.finish({ _tag: "Aborted", by: "runner", code, message })
+    this.finish({ _tag: "Aborted", by: "app", code, message })
   }
 
   /** The hub or the session took the stream away: nothing is said any more. */

@@ -76,6 +76,8 @@ export interface DialOptions {
   readonly headers: ReadonlyArray<readonly [string, string]>
   /** How long the handshake may take; `helloTimeoutMs` unless told otherwise. */
   readonly timeoutMs?: number
+  /** `false` takes any certificate. For an app on this machine, never for a hub. */
+  readonly verifyCertificate?: boolean
 }
 
 /** Opens WebSockets: to the hub, to a local app. `layerDialer` of `WsSocket.ts` dials for real; tests swap it. */

@@ -113,7 +113,8 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         ...wsOptions,
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
-        handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs
+        handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs,
+        rejectUnauthorized: options.verifyCertificate ?? true
       })
     } catch (error) {
       // An invalid URL or header value is thrown, not emitted.

@@ -297,6 +297,28 @@ describe("forwarding to a local port", () => {
     })
   )
 
+  it.live("a request given up on a kept connection is not sent again", () =>
+    Effect.gen(function* () {
+      const seen = yield* Queue.unbounded<string>()
+      const closed = yield* Deferred.make<void>()
+      const port = yield* serve((request, response) => {
+        Queue.offerUnsafe(seen, request.url ?? "")
+        if (request.url !== "/wait") return void response.end("ok")
+        response.on("close", () => Deferred.doneUnsafe(closed, Effect.void))
+      })
+      const hub = yield* forward(port)
+      hub.down(route(1), get("/first"))
+      yield* readAnswer(hub, route(1))
+      hub.down(route(2), get("/wait"))
+      assert.deepStrictEqual([yield* Queue.take(seen), yield* Queue.take(seen)], ["/first", "/wait"])
+      hub.down(route(2), { _tag: "RequestAbort", code: "cancelled" })
+      yield* Deferred.await(closed)
+      hub.down(route(3), get("/last"))
+      yield* readAnswer(hub, route(3))
+      assert.deepStrictEqual(yield* Queue.takeAll(seen), ["/last"])
+    })
+  )
+
   it.live("an app that breaks off in its answer aborts it, and one that hangs up before it does too", () =>
     Effect.gen(function* () {
       const port = yield* serve((request, response) => {
