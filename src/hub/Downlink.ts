@@ -64,26 +64,21 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
       Effect.andThen(
         Effect.suspend(() => {
           openStream(streams, downlink.route, session)
-          // Before the runner can answer: the gateway learns here whom it may accept answers from, and where to send the rest.
-          return tell(downlink, session, { _tag: "Credit", bytes: initialCredit(downlink) })
+          return send(session, downlink)
         })
       ),
-      Effect.andThen(Effect.suspend(() => send(session, downlink))),
+      // Only now does the gateway learn where we are: told before the frame was queued, its abort could overtake the request itself.
+      Effect.andThen(Effect.suspend(() => tell(downlink, session, { _tag: "Credit", bytes: initialCredit(downlink) }))),
       Effect.catchTags({
         RouteTableFull: () => refuse(downlink, "overloaded", "the hub's route table is full"),
         // The same opening frame again: the first is on its way, and a request must not be run twice.
         RouteTaken: () => Effect.void,
         // The gateway cannot be told, so nobody waits for an answer.
-        BusError: () => abandon(downlink.route)
+        BusError: () =>
+          lastWord(session, { ...downlink, index: 0, frame: { _tag: "RequestAbort", code: "publish_failed" } })
       })
     )
   }
-
-  const abandon = (route: RouteKey) =>
-    Effect.suspend(() => {
-      endStream(streams, route)
-      return routes.close(route)
-    })
 
   const send = (session: Session, { route, index, frame }: Downlink): Effect.Effect<void> => {
     if (session.link.send({ route, index, frame })) return Effect.void

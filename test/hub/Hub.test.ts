@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted } from "effect"
 import { TestClock } from "effect/testing"
-import { layerTokens } from "../../src/auth/Authenticator.ts"
-import { layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
+import { layerOpen, layerTokens } from "../../src/auth/Authenticator.ts"
+import { layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Hub, layer as hubLayer } from "../../src/hub/Hub.ts"
 import { closeCodes } from "../../src/protocol/Wayleave1.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
@@ -107,6 +107,35 @@ describe("a request through the hub", () => {
       assert.deepInclude(yield* RouteStore.use((routes) => routes.counts), { Open: 1, HalfClosed: 0, Closed: 1 })
     }).pipe(Effect.provide(hubAlone()))
   )
+})
+
+it.effect("an abort that answers the hub's first word never overtakes the request itself", () => {
+  // The bus hands a publish over at once and confirms it late, as a server between machines does.
+  const lateConfirm = Layer.effect(
+    MessageBus,
+    Effect.map(MessageBus, (bus) => ({
+      ...bus,
+      publish: (subject, envelopes, delivery) =>
+        Effect.tap(bus.publish(subject, envelopes, delivery), () => (delivery === "each" ? settle : Effect.void))
+    }))
+  ).pipe(Layer.provide(busMemory))
+  return Effect.gen(function* () {
+    const visitor = yield* gateway
+    const runner = yield* connect({ name: "web" })
+    const opened = yield* Effect.forkChild(visitor.open("web", 1, get("/")))
+    const { replyTo } = yield* visitor.next
+    yield* visitor.follow(replyTo, 1, { _tag: "RequestAbort", code: "cancelled" })
+    yield* Fiber.join(opened)
+    yield* settle
+    yield* visitor.open("web", 2, get("/next"))
+    const seen: Array<string> = []
+    while (seen.at(-1) !== "2 RequestStart") {
+      const { frame, route } = yield* runner.nextFrame
+      seen.push(`${route.requestId} ${frame._tag}`)
+    }
+    assert.notInclude(seen.slice(seen.indexOf("1 RequestAbort") + 1), "1 RequestStart")
+    assert.strictEqual(seen.includes("1 RequestStart"), seen.includes("1 RequestAbort"))
+  }).pipe(Effect.provide(hubLayer().pipe(Layer.provideMerge(Layer.mergeAll(lateConfirm, routesMemory, layerOpen)))))
 })
 
 describe("the route check", () => {
