@@ -1,3 +1,4 @@
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import {
   ByteSize,
@@ -5,8 +6,10 @@ import {
   Effect,
   Exit,
   Fiber,
+  FileSystem,
   Layer,
   Option,
+  type Path,
   Queue,
   References,
   Schema,
@@ -28,12 +31,15 @@ import { readAnswer } from "./LocalServer.ts"
 /** Serves `routes` through a tunnel and hands back the hub's end of it. */
 const serve = Effect.fnUntraced(function* (
   routes: Layer.Layer<never, never, HttpRouter.HttpRouter>,
-  extra: Layer.Layer<never> = Layer.empty
+  extra: Layer.Layer<never> = Layer.empty,
+  platform: Layer.Layer<FileSystem.FileSystem | Path.Path> = HttpServer.layerServices
 ) {
   const hub = yield* makeFakeHub()
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
   const app = HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+    // As an app does that keeps uploads: its own platform comes before the server's.
+    Layer.provide(platform),
     Layer.provide(TunnelHttpServer.layerServer({ hubUrl: "ws://hub.test", name: "web", drain: 0 })),
     Layer.provide(HttpServer.layerServices),
     Layer.provide(hub.layer),
@@ -213,6 +219,30 @@ describe("an Effect app served through the tunnel", () => {
         ["title", "a picture"],
         ["file", "p.png", 1000]
       ])
+    })
+  )
+
+  it.live("an upload is kept on disk where the app has a file system of its own", () =>
+    Effect.gen(function* () {
+      const routes = HttpRouter.use((router) =>
+        router.add(
+          "POST",
+          "/",
+          Effect.gen(function* () {
+            const files = yield* FileSystem.FileSystem
+            const parts = yield* HttpServerRequest.schemaBodyForm(Schema.Struct({ file: Multipart.SingleFileSchema }))
+            return HttpServerResponse.text(yield* files.readFileString(parts.file.path))
+          })
+        )
+      ) as Layer.Layer<never, never, HttpRouter.HttpRouter>
+      const { hub } = yield* serve(routes, Layer.empty, NodeServices.layer)
+      const form = new FormData()
+      form.set("file", new Blob(["kept"]), "note.txt")
+      const encoded = new Response(form)
+      const body = new Uint8Array(yield* Effect.promise(() => encoded.arrayBuffer()))
+      const headers: HeaderList = [["content-type", encoded.headers.get("content-type") as string]]
+      hub.down(route(1), get("/", { method: "POST", headers, body }))
+      assert.strictEqual((yield* readAnswer(hub, route(1))).body.toString(), "kept")
     })
   )
 
