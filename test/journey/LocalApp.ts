@@ -74,6 +74,8 @@ export const startLocalApp = Effect.gen(function* () {
         })
       }
       case "/sse":
+        // An app that leaves a body unread does not see its client go either, with or without a tunnel.
+        request.resume()
         response.writeHead(200, { "content-type": "text/event-stream" })
         response.flushHeaders()
         listeners.add(response)

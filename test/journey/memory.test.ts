@@ -1,9 +1,10 @@
 /** The whole tunnel in memory, gateway to app and back, on the test's clock: what a visitor meets, whatever breaks between. */
 import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Hub } from "../../src/hub/Hub.ts"
+import { RouteStore } from "../../src/route/RouteStore.ts"
 import { Runner } from "../../src/runner/Runner.ts"
 import * as TestTunnel from "../../src/testing/TestTunnel.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -16,6 +17,13 @@ const sha256 = (chunks: ReadonlyArray<Uint8Array>) => {
   const hash = createHash("sha256")
   for (const chunk of chunks) hash.update(chunk)
   return hash.digest("hex")
+}
+
+/** Every fiber of the process, counted. */
+const fibers = { active: 0 }
+const countFibers: Metric.FiberRuntimeMetricsService = {
+  recordFiberStart: () => void fibers.active++,
+  recordFiberEnd: () => void fibers.active--
 }
 
 /** Runs a journey through a tunnel of its own; at the end every table must be empty and the app idle. */
@@ -49,7 +57,7 @@ const journey = <E>(
           yield* settle
         }
         return yield* outcome
-      })
+      }).pipe(Effect.provideService(Metric.FiberRuntimeMetrics, countFibers))
     },
     timeoutMs
   )
@@ -251,6 +259,8 @@ journey(
   Effect.fnUntraced(function* (app) {
     const random = makeRandom(seed)
     const wire = yield* TestTunnel.TunnelWire
+    yield* settle
+    const fibersAtRest = fibers.active
     const targets = ["/hello", "/echo", "/down?bytes=300000", "/hang", "/fail", "/nothing", "/gate"]
     const pause = Effect.suspend(() => Effect.replicateEffect(Effect.yieldNow, random.below(12), { discard: true }))
     const oneRequest = Effect.gen(function* () {
@@ -310,6 +320,16 @@ journey(
     yield* settle
     assert.strictEqual(app.open, 0)
     assert.strictEqual((yield* Runner).countsUnsafe().openStreams, 0)
+    assert.isAtMost(fibers.active, fibersAtRest)
+    // Tombstones go with time, and then there is nothing at all.
+    yield* TestClock.adjust(limits.halfClosedMs)
+    yield* TestClock.adjust(limits.tombstoneMs + 1_000)
+    assert.deepStrictEqual(yield* RouteStore.use((routes) => routes.counts), {
+      Open: 0,
+      Closing: 0,
+      HalfClosed: 0,
+      Closed: 0
+    })
   }),
   {},
   120_000
