@@ -84,6 +84,22 @@ export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket =
   })
 }
 
+const loopback = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
+
+/**
+ * Whether somebody between the two ends could read what is sent. A client masks its frames so that the bytes an app chooses cannot pass for a
+ * request to a proxy on the way (RFC 6455, 10.3). Inside TLS and on this machine there is none, and an all-zero mask spares a pass over every
+ * byte at both ends: `docs/decisions/0063`.
+ */
+export const inTheOpen = (url: string): boolean => {
+  const { hostname, protocol } = new URL(url)
+  return protocol === "ws:" && !loopback.test(hostname)
+}
+
+const noMask = (mask: Buffer) => {
+  mask.fill(0)
+}
+
 /** Reads the body of a refusal, as far as it is kept. What ends it early is no matter: what came is passed on. */
 const readRefusal = (response: IncomingMessage, done: (refusal: Refusal) => void) => {
   const chunks: Array<Buffer> = []
@@ -114,7 +130,8 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
         handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs,
-        rejectUnauthorized: options.verifyCertificate ?? true
+        rejectUnauthorized: options.verifyCertificate ?? true,
+        ...(inTheOpen(url) ? {} : { generateMask: noMask })
       })
     } catch (error) {
       // An invalid URL or header value is thrown, not emitted.
