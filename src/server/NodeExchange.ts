@@ -190,10 +190,6 @@ export const nodeExchange = (
   response.on("error", () => {})
   response.once("finish", () => done(true))
   response.once("close", () => done(response.writableFinished))
-  // A pipelined answer has no socket yet, and so would never hear that the visitor left; its request does.
-  request.once("close", () => {
-    if (request.socket?.destroyed !== false) done(response.writableFinished)
-  })
   return {
     head: headOf(request),
     body: hasBody(request) ? bodyOf(request, sendContinue) : undefined,

@@ -43,19 +43,11 @@ interface Acceptance {
   readonly protocol: string
 }
 
-/**
- * Watches a socket before its handshake without taking anything from it: an end or a reset is only seen by reading. Answers how to stop.
- */
+/** Watches a socket before its handshake without taking anything from it: Node reads on, up to its own mark. Answers how to stop. */
 const watchIdle = (socket: Duplex, gone: () => void): (() => void) => {
-  const onReadable = () => {
-    // Early data stays in the buffer for the WebSocket; with none left, this read is what makes an end known.
-    if (socket.readableLength === 0) socket.read(0)
-  }
-  socket.on("readable", onReadable)
   socket.once("close", gone)
   socket.once("end", gone)
   return () => {
-    socket.off("readable", onReadable)
     socket.off("close", gone)
     socket.off("end", gone)
   }

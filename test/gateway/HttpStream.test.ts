@@ -463,6 +463,21 @@ describe("failures", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
+  it.effect("an app that has the whole upload and says nothing is 504 as well", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({ method: "POST", hasBody: true })
+      const app = yield* hub.next
+      visitor.send(text("all"))
+      visitor.endBody()
+      assert.deepInclude(yield* app.next, { finish: true })
+      yield* settle
+      yield* TestClock.adjust(limits.responseStartMs)
+      assert.strictEqual((yield* visitor.received).status, 504)
+      yield* atRest
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
   it.effect("a hub that took the request and never spoke is runner_lost", () =>
     Effect.gen(function* () {
       const hub = yield* fakeHub()

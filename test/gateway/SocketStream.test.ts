@@ -193,6 +193,22 @@ describe("a WebSocket", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
+  it.effect("an orderly close leaves behind every message, where credit comes in time", () =>
+    Effect.gen(function* () {
+      const { app, socket } = yield* connected
+      socket.sendUnsafe(bytes(limits.windowBytesInitial + 1), { binary: true, finish: true })
+      yield* settle
+      socket.sendUnsafe(text("after"), { binary: false, finish: true })
+      socket.closeUnsafe(4001, "in order")
+      yield* settle
+      yield* app.reply({ _tag: "Credit", bytes: 1000 })
+      assert.strictEqual((yield* gather(app)).data.length, limits.windowBytesInitial + 1)
+      assert.deepStrictEqual(yield* gather(app), { data: Buffer.from("after"), binary: false })
+      assert.deepStrictEqual(yield* app.next, { _tag: "WebSocketClose", code: 4001, reason: "in order" })
+      yield* atRest
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
   it.effect("a visitor is stopped by the app's credit, and goes on with it", () =>
     Effect.gen(function* () {
       const { app, socket } = yield* connected
@@ -252,6 +268,23 @@ describe("a WebSocket that fails", () => {
       if (answer._tag !== "Refused") return assert.fail(answer._tag)
       assert.deepStrictEqual([answer.status, Buffer.from(answer.body).toString()], [401, "no entry"])
       assert.deepInclude(answer.headers, ["x-why", "1"])
+      yield* atRest
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("because the app closes it unaccepted gets the app's code, over the first subprotocol it offered", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({
+        headers: [
+          ["Host", "web.localhost"],
+          ["Sec-WebSocket-Protocol", "one, two"]
+        ]
+      })
+      yield* (yield* hub.next).reply({ _tag: "WebSocketClose", code: 4403, reason: "not you", hibernate: false })
+      const { socket } = yield* accepted(visitor)
+      assert.strictEqual(socket.protocol, "one")
+      assert.deepStrictEqual(yield* closeOf(socket), [4403, "not you"])
       yield* atRest
     }).pipe(Effect.provide(gatewayAlone()))
   )
