@@ -4,6 +4,8 @@
  * Each row is the median of many short rounds in which the contenders take turns, and `times` the median of the rounds' own ratios, so that
  * what the machine does meanwhile hits all alike.
  */
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import * as Published from "@rivetkit/engine-runner-protocol"
 import * as Bare from "../../src/protocol/Bare.ts"
 import * as V7 from "../../src/protocol/rivet/V7.ts"
@@ -128,7 +130,13 @@ const calibrate = (run: () => unknown, roundMs: number): number => {
 
 const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[values.length >> 1] as number
 
-/** Nanoseconds of each contender in each round. Rounds are short and alternate, so that a busy machine slows all of them alike. */
+setFlagsFromString("--expose-gc")
+const gc = runInNewContext("gc") as (options: { readonly type: "minor" }) => void
+
+/**
+ * Nanoseconds of each contender in each round. Rounds are short and alternate, so that a busy machine slows all of them alike. Each begins on
+ * a swept heap: else one contender's rounds fall where the other's garbage is cleared away, for a whole run. Swept, not collected whole: that would throw machine code away as well.
+ */
 const race = (contenders: ReadonlyArray<() => unknown>, rounds: number, roundMs: number): Array<Array<number>> => {
   for (const run of contenders) calibrate(run, 50)
   const counts = contenders.map((run) => calibrate(run, roundMs))
@@ -136,6 +144,7 @@ const race = (contenders: ReadonlyArray<() => unknown>, rounds: number, roundMs:
   for (let round = 0; round < rounds; round++)
     for (const [which, run] of contenders.entries()) {
       const count = counts[which] as number
+      gc({ type: "minor" })
       const began = performance.now()
       for (let i = 0; i < count; i++) keep(run())
       results[which]?.push(((performance.now() - began) * 1e6) / count)
