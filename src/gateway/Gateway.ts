@@ -150,7 +150,12 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   }
 
   const inbox = yield* bus.subscribe(replyTo)
-  yield* Effect.forkScoped(Stream.runForEachArray(inbox, (batch) => Effect.sync(() => inFlight.deal(batch))))
+  const deal = (batch: ReadonlyArray<Envelope>) =>
+    Effect.suspend(() => {
+      const faults = inFlight.deal(batch)
+      return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
+    })
+  yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
 
   let serving = 0
@@ -174,9 +179,13 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
       const record = new StreamRecord(parts, inFlight.freshRoute(), kind, name, head)
       const stream = open(record)
       serving++
-      return Effect.ensuring(
-        "code" in admission ? stream.refuse(admission.code) : stream.run(admission.admitted),
-        ended(record)
+      const work = "code" in admission ? stream.refuse(admission.code) : stream.run(admission.admitted)
+      return work.pipe(
+        Effect.catchDefect((defect) => {
+          stream.onCrash()
+          return Effect.andThen(stream.farewell(), Effect.logError("a stream failed", defect))
+        }),
+        Effect.ensuring(ended(record))
       )
     })
 

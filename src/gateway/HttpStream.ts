@@ -194,6 +194,16 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.fail(code)
   }
 
+  onCrash(): void {
+    this.link?.close({ _tag: "RequestAbort", code: "protocol_error" })
+    try {
+      this.fail("internal_error")
+    } catch {
+      // The sink itself is at fault, half way into an answer: nothing but the end of the transfer is left to say.
+      this.exchange.response.destroy()
+    }
+  }
+
   onFrame(frame: ResponseFrame): void {
     switch (frame._tag) {
       case "Informational":
@@ -318,6 +328,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
   private interrupted(): Effect.Effect<void> {
     this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
     this.fail("draining")
+    return this.farewell()
+  }
+
+  farewell(): Effect.Effect<void> {
     return this.link === undefined ? Effect.void : lastWord(this.parts, this.link)
   }
 }

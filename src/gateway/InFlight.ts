@@ -8,6 +8,8 @@ import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
 
+const none: ReadonlyArray<unknown> = []
+
 /** The table, owned by one gateway. */
 export class InFlight {
   private readonly links = new Map<number, StreamLink>()
@@ -54,8 +56,12 @@ export class InFlight {
     if (this.links.get(link.route.requestId) === link) this.links.delete(link.route.requestId)
   }
 
-  /** Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. */
-  deal(envelopes: ReadonlyArray<Envelope>): void {
+  /**
+   * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
+   * it costs that stream and comes back for the log, while the others get their frames.
+   */
+  deal(envelopes: ReadonlyArray<Envelope>): ReadonlyArray<unknown> {
+    let faults: Array<unknown> | undefined
     for (const envelope of envelopes) {
       // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
       if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
@@ -63,9 +69,16 @@ export class InFlight {
         continue
       }
       const link = this.links.get(envelope.route.requestId)
-      const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-      if (refusal !== undefined) this.meter.refused(refusal)
+      try {
+        const refusal = link === undefined ? "Unknown" : link.receive(envelope)
+        if (refusal !== undefined) this.meter.refused(refusal)
+      } catch (fault) {
+        faults ??= []
+        faults.push(fault)
+        link?.crash()
+      }
     }
+    return faults ?? none
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */

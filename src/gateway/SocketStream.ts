@@ -258,6 +258,14 @@ export class SocketStream implements VisitorSide, VisitorStream {
     this.fail(code)
   }
 
+  onCrash(): void {
+    this.link?.close({ _tag: "RequestAbort", code: "protocol_error" })
+    this.record.settle("internal_error")
+    this.decide(gone)
+    this.socket?.terminateUnsafe()
+    this.releasePuller()
+  }
+
   onFrame(frame: ResponseFrame): void {
     switch (frame._tag) {
       case "WebSocketOpen":
@@ -361,6 +369,10 @@ export class SocketStream implements VisitorSide, VisitorStream {
     this.record.settle("draining")
     if (this.decision === undefined) this.refuseDraining()
     this.socket?.closeUnsafe(1001, "draining")
+    return this.farewell()
+  }
+
+  farewell(): Effect.Effect<void> {
     return this.link === undefined ? Effect.void : lastWord(this.parts, this.link)
   }
 

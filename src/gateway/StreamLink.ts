@@ -22,6 +22,8 @@ export interface VisitorSide {
   readonly onFrame: (frame: ResponseFrame) => void
   /** The tunnel failed the stream; the link has already noted what the other end is to be told. */
   readonly onBroken: (code: GatewayErrorCode) => void
+  /** Handling a frame threw. Whatever state that left, the visitor's side ends here and does not throw again. */
+  readonly onCrash: () => void
   /** Data frames that may leave now, by credit and by what the visitor sent. Never called once the stream is over. */
   readonly collect: () => ReadonlyArray<RequestFrame>
   /** When `onDeadline` is due, in milliseconds of the gateway's clock; `Infinity` for never. */
@@ -190,6 +192,12 @@ export class StreamLink {
     this.credit.close()
     this.window.close()
     this.wake()
+  }
+
+  /** A fault of ours: tells both ends as far as that still goes. */
+  crash(): void {
+    this.close({ _tag: "RequestAbort", code: "protocol_error" })
+    this.side.onCrash()
   }
 
   /** Forgets the stream: its terminal frame came, or its last word left. */

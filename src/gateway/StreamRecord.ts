@@ -41,6 +41,10 @@ export interface Admitted {
 export interface VisitorStream {
   readonly run: (admitted: Admitted) => Effect.Effect<void>
   readonly refuse: (code: GatewayErrorCode) => Effect.Effect<void>
+  /** A fault of ours: ends whatever there is, and does not throw. */
+  readonly onCrash: () => void
+  /** Says what is still due to the hub, for a stream whose fiber ends before its time. */
+  readonly farewell: () => Effect.Effect<void>
 }
 
 /** The first header of that name, empty where there is none. */

@@ -216,6 +216,64 @@ describe("hubs", () => {
   )
 })
 
+describe("a fault of the gateway's own", () => {
+  it.effect("while a frame is dealt costs that stream, and the ones behind it in the batch get theirs", () => {
+    const ends: Ends = { list: [], started: 0 }
+    return Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const faulty = new MemoryVisitor()
+      const gateway = yield* Gateway
+      const broken = {
+        ...faulty.exchange,
+        response: {
+          ...faulty.exchange.response,
+          write: () => {
+            throw new Error("no such thing")
+          }
+        }
+      }
+      yield* Effect.forkChild(gateway.request(broken))
+      const first = yield* hub.next
+      const { visitor } = yield* visit()
+      const second = yield* hub.next
+      yield* first.publish(
+        first.uplink(head(true)),
+        first.uplink(chunk("x")),
+        first.uplink(chunk("y")),
+        second.uplink(head(false, "fine"))
+      )
+      assert.strictEqual((yield* faulty.received).state, "broken")
+      assert.deepStrictEqual(yield* first.next, { _tag: "RequestAbort", code: "protocol_error" })
+      yield* visitor.received
+      assert.strictEqual(visitor.text, "fine")
+      yield* settle
+      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      assert.deepStrictEqual(ends.list.map((end) => end.outcome).sort(), ["internal_error", "ok"])
+    }).pipe(Effect.provide(gatewayAlone({}, ends)))
+  })
+
+  it.effect("in the stream's fiber is told to both ends", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const faulty = new MemoryVisitor({ method: "POST", hasBody: true })
+      const gateway = yield* Gateway
+      let calls = 0
+      const { body } = faulty.exchange
+      if (body === undefined) return assert.fail("no body")
+      const takeUnsafe = () => {
+        if (calls++ > 0) throw new Error("no such thing")
+        return undefined
+      }
+      yield* Effect.forkChild(gateway.request({ ...faulty.exchange, body: { ...body, takeUnsafe } }))
+      const app = yield* hub.next
+      assert.strictEqual((yield* faulty.received).status, 500)
+      assert.deepStrictEqual(yield* app.next, { _tag: "RequestAbort", code: "protocol_error" })
+      yield* settle
+      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+})
+
 describe("metrics and observer", () => {
   it.effect("count each stream once, by outcome and bytes, and each dropped reply by reason", () => {
     const ends: Ends = { list: [], started: 0 }
