@@ -15,6 +15,8 @@ import { forwardWebSocket } from "./LocalWebSocket.ts"
 import type { RequestStream } from "./RequestStream.ts"
 import { AppFailure, RunnerApp } from "./RunnerApp.ts"
 
+export { layerDialer } from "../socket/WsSocket.ts"
+
 /** Methods that may be sent a second time where a kept connection broke before the app can have answered (RFC 9110, 9.2.2). */
 const repeatable = new Set(["GET", "HEAD", "OPTIONS"])
 
