@@ -207,11 +207,12 @@ const codecRows = (options: { readonly rounds?: number; readonly roundMs?: numbe
   return rows
 }
 
-if (process.argv[1] === import.meta.filename) {
+/** The rows as a table for people. */
+export const codecTable = (rows: ReadonlyArray<CodecRow>): string => {
   const nanoseconds = (value: number) => (Number.isNaN(value) ? "-" : value.toFixed(0)).padStart(9)
-  const line = (...cells: ReadonlyArray<string>) => process.stdout.write(`${cells.join(" ")}\n`)
-  line("message".padEnd(26), "operation", "    v7 ns", "published", "times", " model ns")
-  for (const row of await codecBench())
+  const line = (...cells: ReadonlyArray<string>) => `${cells.join(" ")}\n`
+  const head = line("message".padEnd(26), "operation", "    v7 ns", "published", "times", " model ns")
+  const lines = rows.map((row) =>
     line(
       row.message.padEnd(26),
       row.operation.padEnd(9),
@@ -220,4 +221,8 @@ if (process.argv[1] === import.meta.filename) {
       row.times.toFixed(2).padStart(5),
       nanoseconds(row.modelNs)
     )
+  )
+  return head + lines.join("")
 }
+
+if (process.argv[1] === import.meta.filename) process.stdout.write(codecTable(await codecBench()))
