@@ -79,9 +79,11 @@ const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined
   }
 }
 
-/** Once the answer is out, Node reads and drops what is left of an upload. A visitor that goes on sending anyway is cut after a while. */
-const boundUnwantedBody = (request: IncomingMessage): void => {
-  if (request.complete) return
+/** Once the answer is out, what is left of an upload is read and dropped. A visitor that does not come to an end is cut after a while. */
+const dropUnwantedBody = (request: IncomingMessage): void => {
+  if (request.complete && request.readableLength === 0) return
+  // As long as somebody listens for `readable`, Node would leave the reading to them.
+  request.removeAllListeners("readable").resume()
   const cut = setTimeout(() => request.socket.destroy(), limits.unwantedBodyMs)
   cut.unref()
   request.once("close", () => clearTimeout(cut))
@@ -147,7 +149,7 @@ const sinkOf = (
       if (last.length === 0) response.end()
       else if (last.length > smallBytes) response.end(last)
       else response.end(bufferOf(last).toString("latin1"), "latin1")
-      boundUnwantedBody(request)
+      dropUnwantedBody(request)
     },
     destroy: () => {
       breakOff(response, framed)

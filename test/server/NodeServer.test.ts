@@ -386,6 +386,20 @@ describe("HTTP over real sockets", () => {
     }).pipe(Effect.provide(served()))
   )
 
+  it.live("an upload that was answered early is read to its end, and the connection serves the next request", () =>
+    Effect.gen(function* () {
+      const { hub, port } = yield* start
+      const visitor = yield* raw(port)
+      const size = 4_000_000
+      visitor.write("PUT / HTTP/1.1", "Host: web.localhost", `Content-Length: ${size}`, "", "")
+      visitor.socket.write(bytes(size))
+      visitor.write(getHead("/next"))
+      yield* (yield* hub.next).reply(head(false, "enough"))
+      yield* (yield* hub.next).reply(head(false, "next"))
+      assert.match(yield* visitor.until((t) => t.endsWith("next")), /enough.*next$/s)
+    }).pipe(Effect.provide(served()))
+  )
+
   it.live("an upload nobody reads to its end is cut a while after its answer", () =>
     Effect.gen(function* () {
       const { port } = yield* start
