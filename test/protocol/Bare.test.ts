@@ -78,6 +78,17 @@ describe("Bare", () => {
     { arbitrary: { runs: 300 } }
   )
 
+  it("holds a count against the bytes left before it reads the first element", () => {
+    for (const [schema, input] of [
+      [Wire.list(Wire.u32), "02 00000000 000000"],
+      [Wire.map(Wire.str, Wire.u16), "02 0000 0000 00"],
+      [Wire.list(Schema.Struct({ a: Wire.fixed(4), b: Wire.str })), "02 00000000 0000"]
+    ] as const) {
+      const { reason, offset, path } = refused(() => Bare.make(schema as Schema.Top).decode(bytes(input)))
+      assert.deepStrictEqual({ reason, offset, path }, { reason: "Truncated", offset: 0, path: "" })
+    }
+  })
+
   it("refuses every truncation", () => {
     const whole = bytes(golden)
     for (let size = 0; size < whole.length; size++)

@@ -237,6 +237,16 @@ describe("what a version cannot say", () => {
     assert.deepStrictEqual(told({ _tag: "EventsSeen", upTo: [] }), [4, 5, 6, 7])
   })
 
+  it("of several checkpoints in versions 1 to 3: the highest number covers them all", () => {
+    const upTo = [5n, 9n, 3n].map((index) => ({ actorId: `actor-${index}`, generation: 1, index }))
+    for (const { encodeDown, decodeDown, encodeUp, decodeUp } of versions.slice(0, 3)) {
+      const seen = decodeDown(encodeDown({ _tag: "Actor", message: { _tag: "EventsSeen", upTo } }) ?? none)
+      assert.deepStrictEqual(seen, { _tag: "Actor", message: { _tag: "EventsSeenUpTo", index: 9n } })
+      const done = decodeUp(encodeUp({ _tag: "Actor", message: { _tag: "CommandsDone", upTo } }) ?? none)
+      assert.deepStrictEqual(done, { _tag: "Actor", message: { _tag: "CommandsDoneUpTo", index: 9n } })
+    }
+  })
+
   it("is dropped with the frame's own stream going on: trailers still end a body", () => {
     const { encodeUp, decodeUp } = version(7)
     const lifted = decodeUp(encodeUp(up(route, 3, { _tag: "ResponseTrailers", headers })) ?? none)
