@@ -195,7 +195,11 @@ const serve = Effect.fnUntraced(function* (
   welcome: Wayleave1.Welcome,
   rest: ReadonlyArray<SocketMessage>
 ) {
+  session.setWindow(welcome.windowBytes)
   if (!attach(socket, session, welcome)) return yield* new Unresumable()
+  // At once, not when the read loop gets there: a link would go on filling a dead socket, and forget what it cannot repeat.
+  const { link } = session
+  socket.whenClosedUnsafe(() => link.detach(socket))
   if (session.draining) leave(socket, "leaving")
   events.onWelcome(welcome, welcome.resumed)
   const heartbeat = yield* Heartbeat.make({

@@ -139,9 +139,11 @@ const answer = (stream: RequestStream, response: http.IncomingMessage, done: () 
     const whole = response.complete && response.rawTrailers.length === 0
     if (whole && response.readableLength <= limits.chunkBytesMax) {
       const body: Buffer | null = response.read()
-      stream.respondUnsafe(status, headers, body ?? nothing)
-      response.resume()
-      return done()
+      if (stream.respondUnsafe(status, headers, body ?? nothing)) {
+        response.resume()
+        return done()
+      }
+      response.unshift(body)
     }
     stream.startUnsafe(status, headers)
     download(stream, response, done)

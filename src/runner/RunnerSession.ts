@@ -61,6 +61,7 @@ export class RunnerSession implements StreamOwner {
   unknownFrames = 0
   /** Nothing new is taken; what is open goes on. */
   draining = false
+  private windowBytes: number = limits.windowBytesInitial
   private readonly options: SessionOptions
   private readonly streams = new RouteMap<Entry>()
   private sessionId: Uint8Array
@@ -88,6 +89,11 @@ export class RunnerSession implements StreamOwner {
   /** Streams open now. */
   get openStreams(): number {
     return this.streams.size
+  }
+
+  /** What streams from now on may send before their first Credit, by the hub's word. What it asks us to hold has a limit of its own. */
+  setWindow(bytes: number): void {
+    this.windowBytes = Math.min(bytes, limits.linkReplayBytesMax)
   }
 
   /** The hub knows nothing of the session: its streams are gone, numbering begins anew. With `renamed`, under another id. */
@@ -183,7 +189,7 @@ export class RunnerSession implements StreamOwner {
     if (this.streams.size >= limits.streamsPerSessionMax) {
       return this.refuse(route, "overloaded", "the runner has too many streams open")
     }
-    const core = new StreamCore(route, this)
+    const core = new StreamCore(route, this, this.windowBytes)
     const entry: Entry = {
       core,
       observed: this.observe(route, frame),

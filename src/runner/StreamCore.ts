@@ -103,15 +103,21 @@ export class StreamCore {
   private readonly owner: StreamOwner
   private readonly sent = new SendSequence()
   private readonly received = new ReceiveSequence()
-  private readonly sendWindow = new SendWindow(limits.windowBytesInitial)
-  private readonly receiveWindow = new ReceiveWindow()
+  private readonly sendWindow: SendWindow
+  private readonly receiveWindow: ReceiveWindow
   private current: StreamState = "Idle"
   private over: StreamEnd | undefined
   private writers: Array<() => void> = []
 
-  constructor(route: RouteKey, owner: StreamOwner) {
+  /** `windowBytes` is what either side may send before the other's first Credit, as the hub said in its Welcome. */
+  constructor(route: RouteKey, owner: StreamOwner, windowBytes: number = limits.windowBytesInitial) {
     this.route = route
     this.owner = owner
+    this.sendWindow = new SendWindow(windowBytes)
+    this.receiveWindow = new ReceiveWindow({
+      initialBytes: windowBytes,
+      maxBytes: Math.max(windowBytes, limits.windowBytesMax)
+    })
   }
 
   /** Where the stream stands. */

@@ -66,6 +66,8 @@ export interface Accepted {
   readonly side: HubSide
   readonly say: (message: ToRunner) => void
   readonly down: (route: RouteKey, frame: RequestFrame) => void
+  /** From now on this connection reads nothing more, and what it had read no further counts as lost. */
+  readonly stall: () => void
   /** The next frame, whatever it is. */
   readonly next: Effect.Effect<UpFrame>
   /** The next frame that is no credit. */
@@ -116,9 +118,12 @@ export const makeFakeHub = Effect.fnUntraced(function* () {
           return Queue.offerUnsafe(controls, message)
       }
     }
+    let stalled = false
     yield* Stream.runForEachArray(socket.messages, (batch) =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
+        if (stalled) return Effect.never
         for (const message of batch) take(toHub.decode(message.data), message.data.length)
+        return Effect.void
       })
     ).pipe(
       Effect.catchTag("SocketClosed", (error) => Deferred.succeed(closed, error)),
@@ -135,6 +140,9 @@ export const makeFakeHub = Effect.fnUntraced(function* () {
       frames,
       controls,
       closed: Deferred.await(closed),
+      stall: () => {
+        stalled = true
+      },
       side,
       say: (message) => socket.sendUnsafe(toRunner.encode(message), { binary: true, finish: true }),
       down: (route, frame) => side.down(route, frame),

@@ -8,10 +8,14 @@ import { Turn } from "../../src/tunnel/Turn.ts"
 import { bytes, type FakeHub, get, HubSide, makeFakeHub, route, soon, unreachable } from "./FakeHub.ts"
 
 const hello = bytes("hello")
+const large = new Uint8Array(1024 * 1024)
 
-/** Answers `/hello` at once, waits for ever at anything else. */
+/** Answers `/hello` and `/large` at once, waits for ever at anything else. */
 const app = RunnerApp.of({
-  request: (stream) => (stream.target === "/hello" ? stream.respond(200, [], hello) : Effect.never),
+  request: (stream) => {
+    if (stream.target === "/hello") return stream.respond(200, [], hello)
+    return stream.target === "/large" ? stream.respond(200, [], large) : Effect.never
+  },
   webSocket: () => Effect.never
 })
 
@@ -248,6 +252,43 @@ describe("a runner", () => {
       assert.deepInclude((yield* second.next).route, route(2))
       assert.deepInclude(statusOf(runner), { _tag: "Connected", resumed: true })
       assert.strictEqual(runner.countsUnsafe().openStreams, 1)
+    })
+  )
+
+  it.effect("what was queued when the socket broke is still there after the reconnect, however much it is", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      yield* start(hub)
+      const first = yield* hub.accept()
+      first.stall()
+      const streams = 40
+      for (let id = 1; id <= streams; id++) first.down(route(id), get("/large"))
+      // 10 MiB wait for a hub that does not read, more than is kept of what was sent.
+      yield* settle
+      first.socket.terminateUnsafe()
+      yield* settle
+      yield* TestClock.adjust(limits.reconnectMaxMs)
+      const second = yield* hub.accept({ side: first.side })
+      let received = 0
+      while (received < streams * limits.windowBytesInitial) {
+        const { frame } = yield* second.next
+        assert.notStrictEqual(frame._tag, "ResponseAbort")
+        if (frame._tag === "ResponseChunk") received += frame.body.length
+      }
+    })
+  )
+
+  it.effect("sends no more before the first credit than the hub's window allows", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      yield* start(hub)
+      const connection = yield* hub.accept({ welcome: { windowBytes: 1_000 } })
+      connection.down(route(1), get("/large"))
+      yield* settle
+      const sizes = (yield* Queue.takeAll(connection.frames)).map(({ frame }) =>
+        frame._tag === "ResponseChunk" ? frame.body.length : frame._tag
+      )
+      assert.deepStrictEqual(sizes, ["ResponseStart", 1_000])
     })
   )
 
