@@ -254,13 +254,19 @@ describe("a second signal", () => {
     () =>
       Effect.gen(function* () {
         const server = yield* serve()
-        const port = yield* app((_, response) => {
-          // Begins, and never ends.
-          response.write("first")
+        const port = yield* app((request, response) => {
+          // One begins and never ends; the others, which ask whether the drain has begun, are over at once.
+          if (request.url === "/forever") response.write("first")
+          else response.end()
         })
         const exposed = yield* start(["expose", String(port), "--name", "web", "--hub", server.hub])
         yield* exposed.said(/ -> /)
-        const visitor = request({ port: server.port, host: "127.0.0.1", headers: { host: "web.localhost" } })
+        const visitor = request({
+          port: server.port,
+          host: "127.0.0.1",
+          path: "/forever",
+          headers: { host: "web.localhost" }
+        })
         yield* Effect.callback<void>((resume) => {
           visitor.on("error", () => {})
           visitor.on("response", (response) => {
