@@ -2,7 +2,7 @@
  * One line for each request and WebSocket, written when it has ended. A `StreamObserver`: the hook only notes, a fiber writes.
  *
  * Queries may hold secrets, so a line says that there was one and not what it said. Lines that come faster than the log takes them are
- * counted and dropped: a slow disk must not slow visitors.
+ * counted and dropped: a burst must not grow memory.
  */
 import { Effect, Layer, Metric, Queue } from "effect"
 import { type StreamEnd, StreamObserver, type StreamStart } from "../gateway/StreamObserver.ts"

@@ -1,7 +1,7 @@
 /**
  * Tables in the docs that say what the source says. `npx vitest run --config .config/vitest.config.ts test/docs -u` writes them anew.
  */
-import { readFileSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, expect, it } from "@effect/vitest"
 import { Option } from "effect"
@@ -82,4 +82,17 @@ it("configuration.md is what ServerConfig.ts accepts", async () => {
   await expect(
     withTable("docs/configuration.md", rows(["flag", "variable", "key", "default", "expects", "means"], body))
   ).toMatchFileSnapshot(at("docs/configuration.md"))
+})
+
+it("the index of decisions lists every one", async () => {
+  const records = readdirSync(at("docs/decisions")).filter((file) => /^[0-9]{4}-.*\.md$/.test(file))
+  const titles = records.sort().map((file) => {
+    const title = /^# (.+)$/m.exec(readFileSync(at(`docs/decisions/${file}`), "utf8"))?.[1]
+    assert.match(title ?? "", new RegExp(`^${file.slice(0, 4)}: `), `${file} begins with its number`)
+    return `- [${title}](${file})`
+  })
+  assert.strictEqual(new Set(records.map((file) => file.slice(0, 4))).size, records.length, "no number is taken twice")
+  await expect(withTable("docs/decisions/README.md", titles.join("\n"))).toMatchFileSnapshot(
+    at("docs/decisions/README.md")
+  )
 })
