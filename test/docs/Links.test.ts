@@ -34,3 +34,15 @@ for (const page of pages) {
     assert.deepStrictEqual(dead, [])
   })
 }
+
+it("every source file that the docs name is there", () => {
+  // A decision record stays as it was written, and may name what was or might be.
+  const current = pages.filter((page) => !page.includes("decisions"))
+  const missing = current.flatMap((page) =>
+    [...readFileSync(join(root, page), "utf8").matchAll(/`((?:[a-zA-Z]+\/)+[A-Za-z0-9]+\.ts)`/g)]
+      .map((match) => match[1] as string)
+      .filter((path) => !existsSync(join(root, "src", path)) && !existsSync(join(root, path)))
+      .map((path) => `${page}: ${path}`)
+  )
+  assert.deepStrictEqual(missing, [])
+})
