@@ -59,6 +59,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
   private onSent: (() => void) | undefined
   private closing: SocketClosed | undefined
   private undrainedBytes = 0
+  private undrainedMessages = 0
 
   constructor(parts: GatewayParts, upgrade: VisitorUpgrade, record: StreamRecord) {
     this.parts = parts
@@ -307,10 +308,13 @@ export class SocketStream implements VisitorSide, VisitorStream {
     this.record.bytesDown += data.length
     this.whenOpen((socket) => {
       if (socket.sendUnsafe(data, { binary, finish })) return link.consumed(data.length, false)
-      if (this.undrainedBytes === 0) {
+      // Empty messages spend no credit: their number is bounded instead.
+      if (++this.undrainedMessages > limits.framesHeldMax) return this.abandon("bad_response", "overflow")
+      if (this.undrainedMessages === 1) {
         socket.whenWritableUnsafe(() => {
           const bytes = this.undrainedBytes
           this.undrainedBytes = 0
+          this.undrainedMessages = 0
           link.consumed(bytes, true)
         })
       }

@@ -33,11 +33,13 @@ const initialCredit = (downlink: Downlink): number => {
   }
 }
 
+/** What a hub does with the envelopes that its bus brings: for names it holds, and for streams it has opened. */
 export interface DownlinkHandler {
   /** Handles what one turn of the bus brought, in order. */
   readonly handle: (batch: ReadonlyArray<Envelope>) => Effect.Effect<void>
 }
 
+/** Issues a route for every opening frame before it is written, and leads all others to the session that has their stream. */
 export const makeDownlink = Effect.fnUntraced(function* (options: {
   readonly streams: Streams
   readonly directory: () => RunnerDirectory

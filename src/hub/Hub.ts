@@ -2,7 +2,19 @@
  * The hub: takes runners in, owns their sessions and routes, and passes frames between them and the gateways. This file decides when a session
  * begins, is taken over and ends; what is said meanwhile is `Uplink.ts`, `Downlink.ts` and, between them, `Relay.ts`.
  */
-import { Context, Deferred, Effect, Fiber, Latch, Layer, type Option, Random, type Redacted, Stream } from "effect"
+import {
+  Context,
+  Deferred,
+  Effect,
+  Fiber,
+  FiberSet,
+  Latch,
+  Layer,
+  type Option,
+  Random,
+  type Redacted,
+  Stream
+} from "effect"
 import type { Authenticator } from "../auth/Authenticator.ts"
 import { MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
@@ -41,6 +53,7 @@ export interface HubOptions {
   readonly heartbeatDeadlineMs?: number
 }
 
+/** The hub as others use it: it is given sockets, and asked to drain. */
 export class Hub extends Context.Service<
   Hub,
   {
@@ -78,6 +91,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const graces = new Map<SessionId, Fiber.Fiber<void>>()
   const complaints = new Complaints(limits.abuseWindowMs)
   const quiet = yield* Latch.make(false)
+  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
   let draining = false
 
   const uplink: MakeUplink = (session, route, index, frame) => ({
@@ -153,11 +167,24 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       return Deferred.succeed(place.ended, undefined)
     })
 
+  /** A gateway sent what has no form on this wire: its stream cannot go on, and both sides of it are told. */
+  const onUnencodable = ({ route }: Wayleave1.DownFrame) => {
+    const session = endStream(streams, route)
+    if (session === undefined) return
+    session.link.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "protocol_error" } })
+    runFork(
+      Effect.andThen(
+        routes.close(route),
+        tellGateway(session, route, "protocol_error", "the request cannot be encoded for its runner")
+      )
+    )
+  }
+
   const beginSession = (introduction: Introduction): Session => ({
     id: introduction.session,
     name: introduction.name,
     identity: introduction.identity,
-    link: new Link<RequestFrame>({ encode: encodeDown, encodeAck, turn }),
+    link: new Link<RequestFrame>({ encode: encodeDown, encodeAck, turn, onUnencodable }),
     generation: 0,
     socket: undefined,
     openStreams: 0,

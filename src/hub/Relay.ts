@@ -43,6 +43,7 @@ const refusedBy = {
 /** Never fails: a batch that cannot be published is reported as broken. */
 export type Relay = (claimant: Claimant, batch: ReadonlyArray<Uplink>) => Effect.Effect<Relayed>
 
+/** The relay of one hub: authorize, publish, then clear or reopen, per gateway in a batch. */
 export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const routes = yield* RouteStore
   const bus = yield* MessageBus

@@ -30,6 +30,7 @@ export interface Connection {
   readonly place: ConnectionPlace
 }
 
+/** All that one connection needs of its hub. */
 export interface ConnectionOptions extends Omit<UplinkOptions, "session" | "generation" | "socket" | "heartbeat"> {
   readonly heartbeatMs: number
   readonly heartbeatDeadlineMs: number

@@ -13,6 +13,7 @@ interface NameEntry {
   readonly scope: Scope.Closeable
 }
 
+/** The sessions of this hub by name. A name with none here is not listened for on the bus. */
 export interface RunnerDirectory {
   /** Makes the session reachable by its name; listening when the effect returns. */
   readonly join: (session: Session) => Effect.Effect<void>

@@ -9,6 +9,7 @@ import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import type { RequestFrame } from "../tunnel/Frame.ts"
 import type { RouteMap } from "../tunnel/RouteMap.ts"
 
+/** A runner as its hub knows it, whatever becomes of its sockets. Owned by the hub's one loop: changed in place, never shared. */
 export interface Session {
   readonly id: SessionId
   readonly name: string

@@ -18,6 +18,7 @@ import { endStream, type Session, type Streams } from "./Session.ts"
 /** Why the connection is to be closed now, or undefined to go on. */
 export type Judgement = Wayleave1.CloseReason | undefined
 
+/** What a reader has to know of the connection it reads, and whom it tells. */
 export interface UplinkOptions {
   readonly session: Session
   readonly generation: number
@@ -34,6 +35,7 @@ export interface UplinkOptions {
 
 const framesTag = 1
 
+/** Reads one connection: decodes each batch, matches every variant, and relays the frames among them. */
 export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOptions) {
   const { session, streams, heartbeat } = options
   const claimant = { session: session.id, generation: options.generation }

@@ -61,14 +61,18 @@ const messageTargetBytes = limits.chunkBytesMax
 
 const whole = { binary: true, finish: true } as const
 
+/** How frames become bytes on this side, and what happens when the link has to give up on some. */
 export interface LinkOptions<Out> {
   /** Encodes one numbered message. */
   readonly encode: (received: number, frames: ReadonlyArray<LinkFrame<Out>>) => Uint8Array
   /** Encodes the unnumbered message that only says what was received. */
   readonly encodeAck: (received: number) => Uint8Array
+  /** Told of a frame that has no form on the wire, and was left out. */
+  readonly onUnencodable: (frame: LinkFrame<Out>) => void
   readonly turn: Turn
 }
 
+/** One side of a numbered conversation that outlives its sockets. Synchronous: the loop that owns the socket owns it. */
 export class Link<Out extends RequestFrame | ResponseFrame> {
   private readonly options: LinkOptions<Out>
   private readonly control = new Fifo<LinkFrame<Out>>()
@@ -178,6 +182,24 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
     }
   }
 
+  /** One frame that cannot be encoded must cost its stream, not the message it shares with others. */
+  private encode(frames: ReadonlyArray<LinkFrame<Out>>): Uint8Array {
+    try {
+      return this.options.encode(this.received, frames)
+    } catch {
+      const encodable = frames.filter((frame) => {
+        try {
+          this.options.encode(0, [frame])
+          return true
+        } catch {
+          this.options.onUnencodable(frame)
+          return false
+        }
+      })
+      return this.options.encode(this.received, encodable)
+    }
+  }
+
   private schedule(): void {
     if (this.scheduled) return
     this.scheduled = true
@@ -189,7 +211,8 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
 
   private flush(): void {
     const socket = this.socket
-    if (socket === undefined || this.blocked) return
+    // A closed socket takes nothing; emptied into it, the queue would only run through the replay buffer and be forgotten there.
+    if (socket === undefined || this.blocked || socket.closedUnsafe() !== undefined) return
     while (this.control.length > 0 || this.data.length > 0) {
       if (!socket.sendUnsafe(this.nextMessage(), whole)) return this.block(socket)
     }
@@ -215,7 +238,7 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
     }
     this.queued -= bytes
     this.receivedBytesUnacknowledged = 0
-    const message = this.options.encode(this.received, frames)
+    const message = this.encode(frames)
     this.sent++
     this.unacknowledged.push(message)
     this.unacknowledgedBytes += message.length

@@ -55,12 +55,16 @@ export interface LinkFrame<F> {
   readonly index: number
   readonly frame: F
 }
+/** From runner to hub. */
 export type UpFrame = LinkFrame<ResponseFrame>
+/** From hub to runner. */
 export type DownFrame = LinkFrame<RequestFrame>
 
 /** Proof of life, answered by a `Pong` with the same nonce. */
 const heartbeat = { nonce: Wire.u32, received } as const
+/** Asks for a sign of life. */
 export const Ping = Wire.tagged(2, "Ping", heartbeat)
+/** Gives it, with the nonce of the Ping. */
 export const Pong = Wire.tagged(3, "Pong", heartbeat)
 /** Says what was received where nothing else is due to be said. */
 export const Ack = Wire.tagged(4, "Ack", { received })
@@ -119,4 +123,5 @@ export const closeCodes = {
 } as const satisfies Readonly<
   Record<string, { readonly code: number; readonly retry: boolean; readonly means: string }>
 >
+/** The names of the reasons above. */
 export type CloseReason = keyof typeof closeCodes

@@ -31,6 +31,7 @@ export interface Verdict<A extends Answer> {
   readonly refused: ReadonlyArray<{ readonly answer: A; readonly reason: Refusal }>
 }
 
+/** Who may answer which request: decided here and nowhere else. `test/contract/RouteStoreContract.ts` says what every store owes. */
 export class RouteStore extends Context.Service<
   RouteStore,
   {

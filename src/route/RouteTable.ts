@@ -25,6 +25,7 @@ export interface Claimant {
 /** How many routes are in each state. */
 export type RouteCounts = { readonly [State in RouteState]: number }
 
+/** The bounds of a table and the spans after which its entries end. */
 export interface RouteTableOptions {
   /** Routes that are not Closed. */
   readonly routesMax: number
@@ -82,6 +83,7 @@ class ExpiryQueue {
   }
 }
 
+/** The states of all routes of one hub and every move between them. Plain data, told the time; the service around it is `RouteStore.ts`. */
 export class RouteTable {
   private readonly options: RouteTableOptions
   private readonly gateways = new Map<number, Gateway>()

@@ -177,7 +177,13 @@ export class RunnerSession implements StreamOwner {
   }
 
   private newLink(): Link<ResponseFrame> {
-    return new Link<ResponseFrame>({ encode, encodeAck, turn: this.options.turn })
+    return new Link<ResponseFrame>({
+      encode,
+      encodeAck,
+      turn: this.options.turn,
+      // Its stream checked the frame before; what slips through all the same costs that stream.
+      onUnencodable: ({ route }) => this.streams.get(route)?.core.abort("app_failed", "a frame that cannot be encoded")
+    })
   }
 
   private open(

@@ -78,26 +78,12 @@ export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket =
       ws.once("close", () => clearTimeout(kill))
       // A paused socket would never read the peer's answer.
       if (ws.isPaused) ws.resume()
-      ws.close(sendableCloseCode(code), sendableCloseReason(reason))
+      // 1005 is never on a wire: it stands for a close frame without a code.
+      if (code === 1005) ws.close()
+      else ws.close(sendableCloseCode(code), sendableCloseReason(reason))
     },
     terminateUnsafe: () => ws.terminate()
   })
-}
-
-const loopback = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
-
-/**
- * Whether somebody between the two ends could read what is sent. A client masks its frames so that the bytes an app chooses cannot pass for a
- * request to a proxy on the way (RFC 6455, 10.3). Inside TLS and on this machine there is none, and an all-zero mask spares a pass over every
- * byte at both ends: `docs/decisions/0063`.
- */
-export const inTheOpen = (url: string): boolean => {
-  const { hostname, protocol } = new URL(url)
-  return protocol === "ws:" && !loopback.test(hostname)
-}
-
-const noMask = (mask: Buffer) => {
-  mask.fill(0)
 }
 
 /** Reads the body of a refusal, as far as it is kept. What ends it early is no matter: what came is passed on. */
@@ -130,8 +116,7 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
         handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs,
-        rejectUnauthorized: options.verifyCertificate ?? true,
-        ...(inTheOpen(url) ? {} : { generateMask: noMask })
+        rejectUnauthorized: options.verifyCertificate ?? true
       })
     } catch (error) {
       // An invalid URL or header value is thrown, not emitted.

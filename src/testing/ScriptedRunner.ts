@@ -7,6 +7,7 @@ import { Hub } from "../hub/Hub.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { type MessageSocket, pair, type SocketClosed } from "../socket/MessageSocket.ts"
 
+/** A runner's end of the wire in the hands of a test. */
 export interface ScriptedRunner {
   readonly socket: MessageSocket
   /** Ends when the hub has let go of the connection. */

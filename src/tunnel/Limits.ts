@@ -74,7 +74,7 @@ export const table = {
   framesHeldMax: {
     value: 65_536,
     unit: "frames",
-    why: "unread WebSocket fragments of one stream at a runner: credit counts bytes, and empty messages have none",
+    why: "unread WebSocket fragments of one stream, at a runner and at a gateway: credit counts bytes, and empty messages have none",
     enforcedBy: "runner/WebSocketStream.ts"
   },
   socketHighWaterBytes: {

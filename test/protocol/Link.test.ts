@@ -9,15 +9,17 @@ import { limits } from "../../src/tunnel/Limits.ts"
 /** A link whose turns end when the test says so. */
 const make = () => {
   const turns: Array<() => void> = []
+  const unencodable: Array<number> = []
   const link = new Link<RequestFrame>({
     encode: (received, frames) => toRunner.encode({ _tag: "Frames", received, frames }),
     encodeAck: (received) => toRunner.encode({ _tag: "Ack", received }),
+    onUnencodable: ({ route }) => unencodable.push(route.requestId),
     turn: (f) => turns.push(f)
   })
   const endTurn = () => {
     for (const f of turns.splice(0)) f()
   }
-  return { link, endTurn }
+  return { link, endTurn, unencodable }
 }
 
 const read = (socket: MessageSocket) =>
@@ -123,6 +125,40 @@ describe("a link", () => {
       const [left2, right2] = pair({ protocol: "" })
       link.attach(left2, 2)
       assert.deepStrictEqual((yield* messages(right2)).map(ids), [[2], [3], [9]])
+    })
+  )
+
+  it.effect("leaves out a frame that has no form on the wire, and sends the others", () =>
+    Effect.gen(function* () {
+      const { link, endTurn, unencodable } = make()
+      const [left, right] = pair({ protocol: "" })
+      link.attach(left, 0)
+      link.send(chunk(1, 10))
+      link.send({
+        route: { gatewayId: 1, requestId: 2 },
+        index: 0,
+        frame: { _tag: "RequestTrailers", headers: [["x", "\ud800"]] }
+      })
+      link.send(chunk(3, 10))
+      endTurn()
+      assert.deepStrictEqual((yield* messages(right)).map(ids), [[1, 3]])
+      assert.deepStrictEqual(unencodable, [2])
+    })
+  )
+
+  it.effect("keeps its queue when the socket has closed and nobody told it yet", () =>
+    Effect.gen(function* () {
+      const { link, endTurn } = make()
+      const [left] = pair({ protocol: "" })
+      link.attach(left, 0)
+      left.terminateUnsafe()
+      link.send(chunk(1, 10))
+      endTurn()
+      assert.isAbove(link.queuedBytes, 0)
+      assert.strictEqual(link.replayBytes, 0)
+      const [left2, right2] = pair({ protocol: "" })
+      link.attach(left2, 0)
+      assert.deepStrictEqual((yield* messages(right2)).map(ids), [[1]])
     })
   )
 

@@ -44,6 +44,7 @@ export class HubSide {
     this.link = new Link<RequestFrame>({
       encode: (received, frames) => toRunner.encode({ _tag: "Frames", received, frames }),
       encodeAck: (received) => toRunner.encode({ _tag: "Ack", received }),
+      onUnencodable: () => {},
       turn: soon
     })
   }
