@@ -68,6 +68,11 @@ describe("the package", () => {
     assert.include(run("npx", ["--no-install", "wayleave", "--version"], home), manifest.version)
   })
 
+  it("in a clone is made by npm ci, and its command runs there, on a Node of the clone's own", () => {
+    assert.strictEqual(manifest.scripts.prepare, "npm run build")
+    assert.include(run("npx", ["--no-install", "wayleave", "--version"], root), manifest.version)
+  })
+
   it("shows help for the command and for each subcommand", () => {
     assert.include(run("npx", ["--no-install", "wayleave", "--help"], home), "serve")
     assert.include(run("npx", ["--no-install", "wayleave", "serve", "--help"], home), "--admin-port")
