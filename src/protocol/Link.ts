@@ -6,55 +6,11 @@
  */
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
+import { Fifo } from "../tunnel/Fifo.ts"
 import { overtakes, type RequestFrame, type ResponseFrame, weightBytes } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { LinkFrame } from "./Wayleave1.ts"
-
-/** A queue that forgets what it gave out without moving the rest each time. */
-class Fifo<A> {
-  private items: Array<A> = []
-  private head = 0
-  get length(): number {
-    return this.items.length - this.head
-  }
-  push(item: A): void {
-    this.items.push(item)
-  }
-  peek(): A | undefined {
-    return this.items[this.head]
-  }
-  shift(): A | undefined {
-    if (this.head === this.items.length) return undefined
-    const item = this.items[this.head]
-    this.items[this.head] = undefined as A
-    this.head++
-    if (this.head === this.items.length) {
-      this.items = []
-      this.head = 0
-    } else if (this.head > 1024 && this.head * 2 > this.items.length) {
-      this.items = this.items.slice(this.head)
-      this.head = 0
-    }
-    return item
-  }
-  at(index: number): A | undefined {
-    return this.items[this.head + index]
-  }
-  /** Keeps what passes; returns what did not. */
-  extract(drop: (item: A) => boolean): Array<A> {
-    const dropped: Array<A> = []
-    const kept: Array<A> = []
-    for (let i = this.head; i < this.items.length; i++) {
-      const item = this.items[i] as A
-      if (drop(item)) dropped.push(item)
-      else kept.push(item)
-    }
-    this.items = kept
-    this.head = 0
-    return dropped
-  }
-}
 
 /** A message is closed once it holds this much; one chunk more still fits any limit. */
 const messageTargetBytes = limits.chunkBytesMax

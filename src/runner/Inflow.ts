@@ -1,11 +1,13 @@
 /** What has arrived for an app and was not read yet: a queue with one reader. Credit bounds its bytes, `framesHeldMax` its length. */
+import { Fifo } from "../tunnel/Fifo.ts"
+
+/** A queue that tells its one reader when something came. */
 export class Inflow<A> {
-  private items: Array<A> = []
-  private head = 0
+  private readonly items = new Fifo<A>()
   private reader: (() => void) | undefined
 
   get length(): number {
-    return this.items.length - this.head
+    return this.items.length
   }
 
   push(item: A): void {
@@ -14,25 +16,11 @@ export class Inflow<A> {
   }
 
   take(): A | undefined {
-    if (this.length === 0) return undefined
-    const item = this.items[this.head] as A
-    this.items[this.head] = undefined as A
-    this.head++
-    if (this.head === this.items.length) {
-      this.items = []
-      this.head = 0
-    } else if (this.head > 1024 && this.head * 2 > this.items.length) {
-      this.items = this.items.slice(this.head)
-      this.head = 0
-    }
-    return item
+    return this.items.shift()
   }
 
   takeAll(): Array<A> {
-    const all = this.head === 0 ? this.items : this.items.slice(this.head)
-    this.items = []
-    this.head = 0
-    return all
+    return this.items.takeAll()
   }
 
   /** Has the reader look again: something came, or nothing more will. */
