@@ -60,12 +60,16 @@ export const layerTokens = (grants: ReadonlyArray<TokenGrant>): Layer.Layer<Auth
   })
 }
 
-/** A token file that cannot be used. `line` is 0 where the file as a whole is at fault; the message never shows a token. */
+/** A token file that cannot be used. `line` is 0 where the file as a whole is at fault; nothing here ever shows a token. */
 export class TokenFileError extends Schema.TaggedError<TokenFileError>()("TokenFileError", {
   file: Schema.String,
   line: Schema.Int,
-  message: Schema.String
-}) {}
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.file}${this.line === 0 ? "" : `, line ${this.line}`}: ${this.problem}`
+  }
+}
 
 const tokenBytesMin = 16
 
@@ -77,12 +81,12 @@ export const parseTokens = Effect.fnUntraced(function* (file: string, text: stri
     const [token, ...names] = (lines[i] as string).trim().split(/\s+/)
     if (token === undefined || token === "" || token.startsWith("#")) continue
     if (token.length < tokenBytesMin) {
-      const message = `the token is shorter than ${tokenBytesMin} characters`
-      return yield* new TokenFileError({ file, line: i + 1, message })
+      const problem = `the token is shorter than ${tokenBytesMin} characters`
+      return yield* new TokenFileError({ file, line: i + 1, problem })
     }
     grants.push({ token: Redacted.make(token), names: names.length === 0 ? ["*"] : names })
   }
-  if (grants.length === 0) return yield* new TokenFileError({ file, line: 0, message: "the file holds no token" })
+  if (grants.length === 0) return yield* new TokenFileError({ file, line: 0, problem: "the file holds no token" })
   return grants
 })
 
@@ -93,7 +97,7 @@ export const layerTokenFile = (file: string): Layer.Layer<Authenticator, TokenFi
       const files = yield* FileSystem.FileSystem
       const text = yield* files
         .readFileString(file)
-        .pipe(Effect.mapError((error) => new TokenFileError({ file, line: 0, message: error.message })))
+        .pipe(Effect.mapError(() => new TokenFileError({ file, line: 0, problem: "the token file cannot be read" })))
       return layerTokens(yield* parseTokens(file, text))
     })
   )

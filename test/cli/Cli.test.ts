@@ -83,7 +83,12 @@ describe.concurrent("wayleave", () => {
     [["serve", "--nats", "nats://127.0.0.1"], /--nats: clusters over NATS are not part of this version/],
     [["serve"], /--nats/, { WAYLEAVE_NATS: "nats://127.0.0.1" }],
     [["serve", "--host", "0.0.0.0", ...anyPort], /refusing to listen on 0\.0\.0\.0 without a token file/],
-    [["serve", "--token-file", "/nonexistent/tokens", ...anyPort], /\/nonexistent\/tokens/],
+    [
+      ["serve", "--token-file", "/nonexistent/tokens", ...anyPort],
+      /\/nonexistent\/tokens: the token file cannot be read/
+    ],
+    [["serve", "--token-file", "/dev/null", ...anyPort], /\/dev\/null: the file holds no token/],
+    [["expose", "3000", "--name", "web", "--token-file", "/dev/null"], /\/dev\/null holds no token/],
     [["serve", "--config", "/nonexistent/config"], /\/nonexistent\/config: the configuration file cannot be read/],
     [["expose", "3000"], /name/],
     [["expose", "--name", "web"], /TARGET/],
