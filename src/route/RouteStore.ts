@@ -60,14 +60,11 @@ export class RouteStore extends Context.Service<
   }
 >()("wayleave/route/RouteStore") {}
 
-const now = <A>(f: (now: number) => A): Effect.Effect<A> =>
-  Clock.clockWith((clock) => Effect.sync(() => f(clock.currentTimeMillisUnsafe())))
-
-/** The service over one table, which its maker may inspect. */
-export const fromTable = (table: RouteTable, routesMax: number): RouteStore["Service"] => ({
+/** The service over one table, which its maker may inspect. The clock is taken once: asked for at every call, it costs as much as the table. */
+export const fromTable = (table: RouteTable, routesMax: number, clock: Clock.Clock): RouteStore["Service"] => ({
   adopt: (claimant) => Effect.sync(() => table.adopt(claimant)),
   issue: (route, owner) =>
-    Clock.clockWith((clock): Effect.Effect<void, RouteTableFull | RouteTaken> => {
+    Effect.suspend((): Effect.Effect<void, RouteTableFull | RouteTaken> => {
       const outcome = table.issue(route, owner, clock.currentTimeMillisUnsafe())
       switch (outcome) {
         case "Issued":
@@ -103,26 +100,29 @@ export const fromTable = (table: RouteTable, routesMax: number): RouteStore["Ser
       return { admitted, ending, refused }
     }),
   clear: (routes) =>
-    now((time) => {
-      for (const route of routes) table.clear(route, time)
+    Effect.sync(() => {
+      const now = clock.currentTimeMillisUnsafe()
+      for (const route of routes) table.clear(route, now)
     }),
   reopen: (routes) =>
-    now((time) => {
-      for (const route of routes) table.reopen(route, time)
+    Effect.sync(() => {
+      const now = clock.currentTimeMillisUnsafe()
+      for (const route of routes) table.reopen(route, now)
     }),
-  halfClose: (route) => now((time) => table.halfClose(route, time)),
-  close: (route) => now((time) => table.close(route, time)),
-  revoke: (owner) => now((time) => table.revoke(owner, time)),
-  renew: (gatewayId) => now((time) => table.renew(gatewayId, time)),
-  expire: now((time) => table.expire(time)),
+  halfClose: (route) => Effect.sync(() => table.halfClose(route, clock.currentTimeMillisUnsafe())),
+  close: (route) => Effect.sync(() => table.close(route, clock.currentTimeMillisUnsafe())),
+  revoke: (owner) => Effect.sync(() => table.revoke(owner, clock.currentTimeMillisUnsafe())),
+  renew: (gatewayId) => Effect.sync(() => table.renew(gatewayId, clock.currentTimeMillisUnsafe())),
+  expire: Effect.sync(() => table.expire(clock.currentTimeMillisUnsafe())),
   counts: Effect.sync(() => table.stateCounts)
 })
 
-/** The routes of one hub in its own memory: complete and bounded, the default. */
-export const layerMemory: Layer.Layer<RouteStore> = Layer.sync(RouteStore, () =>
-  fromTable(new RouteTable(limits), limits.routesMax)
-)
-
-/** The same with other bounds and spans. */
+/** The routes of one hub in its own memory, with bounds and spans of one's own. */
 export const layerMemoryWith = (options: RouteTableOptions): Layer.Layer<RouteStore> =>
-  Layer.sync(RouteStore, () => fromTable(new RouteTable(options), options.routesMax))
+  Layer.effect(
+    RouteStore,
+    Clock.clockWith((clock) => Effect.sync(() => fromTable(new RouteTable(options), options.routesMax, clock)))
+  )
+
+/** The same as `tunnel/Limits.ts` has them: complete and bounded, the default. */
+export const layerMemory: Layer.Layer<RouteStore> = layerMemoryWith(limits)

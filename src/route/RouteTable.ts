@@ -6,6 +6,7 @@
  */
 import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import { absurd, isTerminal, type ResponseFrame } from "../tunnel/Frame.ts"
+import { Tombstones } from "./Tombstones.ts"
 
 /**
  * `Open`: the owner may answer. `Closing`: its terminal frame is being published. `HalfClosed`: the gateway spoke the last word, a polite
@@ -21,6 +22,8 @@ export interface Claimant {
   readonly session: SessionId
   readonly generation: number
 }
+
+type LiveState = Exclude<RouteState, "Closed">
 
 /** How many routes are in each state. */
 export type RouteCounts = { readonly [State in RouteState]: number }
@@ -47,18 +50,21 @@ interface Gateway {
   readonly routes: Map<number, Route>
 }
 
+/** A live route. One that is Closed is only a tombstone: `Tombstones.ts`. */
 interface Route {
   readonly key: RouteKey
   readonly gateway: Gateway
   readonly owner: Owner
-  state: RouteState
+  state: LiveState
   /** The gateway has spoken the last word while the terminal frame was being published. */
   halfClosed: boolean
-  /** When the present state runs out; meaningful in HalfClosed and Closed. */
+  /** When HalfClosed runs out. */
   until: number
+  /** Closed, and out of the table, wherever it still stands in a queue. */
+  gone: boolean
 }
 
-/** Routes in the order in which they run out. A route that moved on meanwhile is passed over when its turn comes. */
+/** Routes in the order in which they run out. One that is gone already is passed over when its turn comes. */
 class ExpiryQueue {
   private items: Array<Route> = []
   private head = 0
@@ -89,16 +95,16 @@ export class RouteTable {
   private readonly gateways = new Map<number, Gateway>()
   private readonly owners = new Map<SessionId, Owner>()
   private readonly halfClosed = new ExpiryQueue()
-  private readonly tombstones = new ExpiryQueue()
-  private readonly counts: { -readonly [State in RouteState]: number } = {
+  private readonly tombstones: Tombstones
+  private readonly counts: { -readonly [State in LiveState]: number } = {
     Open: 0,
     Closing: 0,
-    HalfClosed: 0,
-    Closed: 0
+    HalfClosed: 0
   }
 
   constructor(options: RouteTableOptions) {
     this.options = options
+    this.tombstones = new Tombstones(options)
   }
 
   /** This connection speaks for the session from now on; every older one is fenced. */
@@ -111,19 +117,16 @@ export class RouteTable {
   issue(key: RouteKey, session: SessionId, now: number): "Issued" | "Full" | "Taken" {
     this.sweep(now)
     const gateway = this.gatewayOf(key.gatewayId, now)
-    const present = gateway.routes.get(key.requestId)
-    if (present !== undefined) {
-      if (present.state !== "Closed") return "Taken"
-      this.forget(present)
-    }
+    if (gateway.routes.has(key.requestId)) return "Taken"
     if (this.live >= this.options.routesMax && !this.closeOldestHalfClosed(now)) {
       this.dropIfEmpty(gateway)
       return "Full"
     }
-    // Forgetting the tombstone above may have dropped its gateway from the table.
+    this.tombstones.remove(key)
+    // Room may have been made by closing the last route of this very gateway, which took it out of the table.
     this.gateways.set(gateway.id, gateway)
     const owner = this.ownerOf(session)
-    const route: Route = { key, gateway, owner, state: "Open", halfClosed: false, until: 0 }
+    const route: Route = { key, gateway, owner, state: "Open", halfClosed: false, until: 0, gone: false }
     gateway.routes.set(key.requestId, route)
     owner.routes.add(route)
     this.counts.Open++
@@ -133,7 +136,11 @@ export class RouteTable {
   /** Judges one frame. An admitted terminal frame takes its route to Closing. */
   authorize(claimant: Claimant, key: RouteKey, frame: ResponseFrame): "Admitted" | "Ending" | Refusal {
     const route = this.find(key)
-    if (route === undefined) return "Unknown"
+    if (route === undefined) {
+      const buried = this.tombstones.ownerOf(key)
+      if (buried === undefined) return "Unknown"
+      return buried === claimant.session ? "Late" : "Foreign"
+    }
     const { owner } = route
     // Foreign before Late: a session that never held the route is told the same whatever became of it, and a forger learns nothing.
     if (owner.id !== claimant.session) return "Foreign"
@@ -145,7 +152,6 @@ export class RouteTable {
         return "Ending"
       case "Closing":
       case "HalfClosed":
-      case "Closed":
         return "Late"
       default:
         return absurd(route.state)
@@ -180,7 +186,6 @@ export class RouteTable {
         route.halfClosed = true
         return
       case "HalfClosed":
-      case "Closed":
         return
       default:
         return absurd(route.state)
@@ -190,7 +195,7 @@ export class RouteTable {
   /** Closes one route that will never be answered: it could not be written to its runner after all. */
   close(key: RouteKey, now: number): void {
     const route = this.find(key)
-    if (route !== undefined && route.state !== "Closed") this.bury(route, now)
+    if (route !== undefined) this.bury(route, now)
   }
 
   /** Closes every live route of a session that is gone and forgets it; returns those somebody still waited for. */
@@ -215,7 +220,6 @@ export class RouteTable {
     for (const gateway of this.gateways.values()) {
       if (now - gateway.renewedAt < this.options.leaseMs) continue
       for (const route of gateway.routes.values()) {
-        if (route.state === "Closed") continue
         if (route.state !== "HalfClosed") expired.push({ route: route.key, session: route.owner.id })
         this.bury(route, now)
       }
@@ -224,12 +228,12 @@ export class RouteTable {
   }
 
   get stateCounts(): RouteCounts {
-    return { ...this.counts }
+    return { ...this.counts, Closed: this.tombstones.size }
   }
 
   /** The state of one route, for tests and inspection. */
   stateOf(key: RouteKey): RouteState | undefined {
-    return this.find(key)?.state
+    return this.find(key)?.state ?? (this.tombstones.ownerOf(key) === undefined ? undefined : "Closed")
   }
 
   private get live(): number {
@@ -258,18 +262,21 @@ export class RouteTable {
     return gateway
   }
 
-  private move(route: Route, state: RouteState): void {
+  private move(route: Route, state: LiveState): void {
     this.counts[route.state]--
     route.state = state
     this.counts[state]++
   }
 
+  /** Whatever it was → Closed: out of the table, among the tombstones. */
   private bury(route: Route, now: number): void {
-    this.move(route, "Closed")
-    route.owner.routes.delete(route)
-    route.until = now + this.options.tombstoneMs
-    this.tombstones.push(route)
-    while (this.counts.Closed > this.options.tombstonesMax) this.forgetOldest()
+    const { gateway, key, owner } = route
+    this.counts[route.state]--
+    route.gone = true
+    owner.routes.delete(route)
+    gateway.routes.delete(key.requestId)
+    this.dropIfEmpty(gateway)
+    this.tombstones.add(key, owner.id, now)
   }
 
   private buryAll(routes: Iterable<Route>, now: number): ReadonlyArray<RouteKey> {
@@ -281,24 +288,8 @@ export class RouteTable {
     return awaited
   }
 
-  private forget(route: Route): void {
-    this.counts[route.state]--
-    // What is forgotten is no longer in the table, wherever it still stands in a queue.
-    route.until = Number.POSITIVE_INFINITY
-    const { gateway } = route
-    if (gateway.routes.get(route.key.requestId) === route) gateway.routes.delete(route.key.requestId)
-    this.dropIfEmpty(gateway)
-  }
-
   private dropIfEmpty(gateway: Gateway): void {
-    if (gateway.routes.size === 0 && this.gateways.get(gateway.id) === gateway) this.gateways.delete(gateway.id)
-  }
-
-  private forgetOldest(): void {
-    const route = this.tombstones.peek()
-    if (route === undefined) return
-    this.tombstones.drop()
-    if (route.until !== Number.POSITIVE_INFINITY) this.forget(route)
+    if (gateway.routes.size === 0) this.gateways.delete(gateway.id)
   }
 
   private closeOldestHalfClosed(now: number): boolean {
@@ -306,7 +297,7 @@ export class RouteTable {
       const route = this.halfClosed.peek()
       if (route === undefined) return false
       this.halfClosed.drop()
-      if (route.state !== "HalfClosed") continue
+      if (route.gone) continue
       this.bury(route, now)
       return true
     }
@@ -316,20 +307,10 @@ export class RouteTable {
     for (;;) {
       const route = this.halfClosed.peek()
       if (route === undefined) break
-      if (route.state === "HalfClosed") {
-        if (route.until > now) break
-        this.bury(route, now)
-      }
+      if (!route.gone && route.until > now) break
       this.halfClosed.drop()
+      if (!route.gone) this.bury(route, now)
     }
-    for (;;) {
-      const route = this.tombstones.peek()
-      if (route === undefined) break
-      if (route.until !== Number.POSITIVE_INFINITY) {
-        if (route.until > now) break
-        this.forget(route)
-      }
-      this.tombstones.drop()
-    }
+    this.tombstones.sweep(now)
   }
 }

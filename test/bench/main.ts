@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { codecBench, codecTable } from "./codec.ts"
 import * as Load from "./Load.ts"
+import { routeBytes, routesBench, routesTable } from "./routes.ts"
 
 const { values: args } = parseArgs({
   options: {
@@ -117,6 +118,8 @@ const measureRow = async (row: Row, direct: Load.Place, tunnel: Load.Place, pids
 const figure = (value: number) => (value >= 100 ? value.toFixed(0) : value.toFixed(2))
 
 const tunnelTable = async () => {
+  const wanted = rows.filter(({ name }) => name.includes(args.only))
+  if (wanted.length === 0) return []
   const app = await start("App.ts", [], /(\d+)\n/)
   const port = Number(app.match[1])
   const hub = await start("../../src/cli/main.ts", ["serve", "--port", "0", "--admin-port", "0"], /127\.0\.0\.1:(\d+)/)
@@ -129,7 +132,7 @@ const tunnelTable = async () => {
   const direct: Load.Place = { port, host: "app" }
   const tunnel: Load.Place = { port: hubPort, host: "bench.localhost" }
   const results = []
-  for (const row of rows.filter(({ name }) => name.includes(args.only))) {
+  for (const row of wanted) {
     const result = await measureRow(row, direct, tunnel, [hub.pid, runner.pid])
     results.push(result)
     if (args.json) continue
@@ -153,7 +156,12 @@ try {
   const codec = "codec".includes(args.only) ? await codecBench() : []
   if (!args.json && codec.length > 0)
     say(`\nCodec: Rivet version 7, the published package, and the model of wayleave.1\n\n${codecTable(codec)}`)
-  if (args.json) say(JSON.stringify({ node: process.version, rounds, tunnel, codec }, null, 2))
+  const routes = "routes".includes(args.only) ? { rows: routesBench(), bytes: routeBytes() } : undefined
+  if (!args.json && routes !== undefined)
+    say(
+      `\nRoutes: issue, authorize, clear, in batches of 16, by seconds of processor time\n\n${routesTable(routes.rows, routes.bytes)}`
+    )
+  if (args.json) say(JSON.stringify({ node: process.version, rounds, tunnel, codec, routes }, null, 2))
 } finally {
   for (const child of started) child.kill("SIGKILL")
 }
