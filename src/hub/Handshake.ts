@@ -48,18 +48,21 @@ const decodeHello = (message: SocketMessage) =>
   })
 
 /** Waits for Hello and judges it. Fails with `HandshakeRejected`, or with `SocketClosed` where the runner left first. */
-export const handshake = Effect.fnUntraced(function* (
+export const handshake = (
   socket: MessageSocket,
   token: Option.Option<Redacted.Redacted<string>>,
   helloTimeoutMs: number
-) {
-  const authenticator = yield* Authenticator
-  const batch = yield* socket.pull.pipe(
+) =>
+  introduce(socket, token).pipe(
     Effect.timeoutOrElse({
       duration: helloTimeoutMs,
       orElse: () => Effect.fail(reject("hello_timeout", `no Hello within ${helloTimeoutMs} ms`))
     })
   )
+
+const introduce = Effect.fnUntraced(function* (socket: MessageSocket, token: Option.Option<Redacted.Redacted<string>>) {
+  const authenticator = yield* Authenticator
+  const batch = yield* socket.pull
   const hello = yield* decodeHello(batch[0])
   if (batch.length > 1) return yield* reject("protocol_error", "more was sent before Welcome")
   if (!hello.versions.includes(version)) {

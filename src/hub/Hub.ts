@@ -3,6 +3,7 @@
  * begins, is taken over and ends; what is said meanwhile is `Uplink.ts`, `Downlink.ts` and, between them, `Relay.ts`.
  */
 import {
+  Clock,
   Context,
   Deferred,
   Effect,
@@ -13,6 +14,7 @@ import {
   type Option,
   Random,
   type Redacted,
+  Schedule,
   Stream
 } from "effect"
 import type { Authenticator } from "../auth/Authenticator.ts"
@@ -23,7 +25,7 @@ import { Link } from "../protocol/Link.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { RouteStore } from "../route/RouteStore.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import type { RouteKey, SessionId, Uplink } from "../tunnel/Envelope.ts"
 import { type AbortCode, opensRoute, type RequestFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
@@ -93,6 +95,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const quiet = yield* Latch.make(false)
   const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
   let draining = false
+  let handshakes = 0
 
   const uplink: MakeUplink = (session, route, index, frame) => ({
     _tag: "Uplink",
@@ -114,28 +117,37 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   })
   const directory: RunnerDirectory = yield* makeRunnerDirectory(namespace, downlink.handle)
 
-  const tellGateway = (session: Session, route: RouteKey, code: AbortCode, message: string) =>
-    Effect.ignore(
-      bus.publish(
-        subjectOf(route.gatewayId),
-        [uplink(session, route, 0, { _tag: "ResponseAbort", code, message })],
-        "each"
+  /** Tells a gateway, and again while the bus cannot: it waits for nothing else. A gateway silent for a lease is gone itself. */
+  const tellGateway = (gatewayId: number, envelopes: ReadonlyArray<Uplink>) =>
+    bus
+      .publish(subjectOf(gatewayId), envelopes, "each")
+      .pipe(
+        Effect.retry({ schedule: Schedule.spaced(sweepMs), times: Math.ceil(limits.leaseMs / sweepMs) }),
+        Effect.ignore,
+        Effect.forkIn(scope),
+        Effect.asVoid
       )
-    )
+
+  const abort = (session: Session, route: RouteKey, code: AbortCode, message: string) =>
+    uplink(session, route, 0, { _tag: "ResponseAbort", code, message })
 
   /** The session is over: nobody can answer its routes any more, and whoever waits for them is told. */
   const endSession = Effect.fnUntraced(function* (session: Session) {
     if (sessions.get(session.id) === session) sessions.delete(session.id)
     graces.delete(session.id)
     yield* directory.leave(session)
-    const awaited = yield* routes.revoke(session.id)
-    for (const route of awaited) {
+    const byGateway = new Map<number, Array<Uplink>>()
+    for (const route of yield* routes.revoke(session.id)) {
       endStream(streams, route)
       const unsent = session.link.withdraw(route).some(({ frame }) => opensRoute(frame))
-      yield* unsent
-        ? tellGateway(session, route, "no_runner", "the runner left before it saw the request")
-        : tellGateway(session, route, "session_lost", "the runner went away and did not come back")
+      const news = unsent
+        ? abort(session, route, "no_runner", "the runner left before it saw the request")
+        : abort(session, route, "session_lost", "the runner went away and did not come back")
+      const others = byGateway.get(route.gatewayId)
+      if (others === undefined) byGateway.set(route.gatewayId, [news])
+      else others.push(news)
     }
+    for (const [gatewayId, news] of byGateway) yield* tellGateway(gatewayId, news)
   }, Effect.uninterruptible)
 
   const startGrace = Effect.fnUntraced(function* (session: Session) {
@@ -175,7 +187,9 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     runFork(
       Effect.andThen(
         routes.close(route),
-        tellGateway(session, route, "protocol_error", "the request cannot be encoded for its runner")
+        tellGateway(route.gatewayId, [
+          abort(session, route, "protocol_error", "the request cannot be encoded for its runner")
+        ])
       )
     )
   }
@@ -224,7 +238,6 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     const session = resumed ?? beginSession(introduction)
     sessions.set(session.id, session)
     session.generation++
-    session.leaving = false
     session.socket = socket
     const connection: Connection = { session, socket, generation: session.generation, place }
     yield* routes.adopt({ session: session.id, generation: session.generation })
@@ -253,8 +266,9 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     const { session, socket } = connection
     session.link.detach(socket)
     if (session.socket === socket) session.socket = undefined
-    // A runner that said it is leaving, or closed in the ordinary way, does not come back; one that broke off may.
-    const left = end?._tag === "Gone" && (session.leaving || end.code === 1000)
+    // A runner that closed in the ordinary way, or was leaving with nothing open, does not come back; one that broke off may.
+    const done = session.leaving && session.openStreams === 0
+    const left = end?._tag === "Gone" && (done || end.code === 1000)
     if (left || (end?._tag === "Closed" && end.reason === "abuse")) yield* endSession(session)
     else if (sessions.get(session.id) === session) yield* startGrace(session)
     yield* release(session.id, connection.place)
@@ -268,13 +282,9 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     Effect.forEach(
       broken,
       (route) => {
-        const abort = uplink(session, route, 0, {
-          _tag: "ResponseAbort",
-          code: "publish_failed",
-          message: "the hub could not pass the answer on"
-        })
+        const news = abort(session, route, "publish_failed", "the hub could not pass the answer on")
         const attempt = Effect.suspend(() =>
-          relay({ session: session.id, generation: session.generation }, [abort])
+          relay({ session: session.id, generation: session.generation }, [news])
         ).pipe(
           Effect.flatMap((relayed) => {
             if (relayed.broken.length > 0) return Effect.delay(Effect.succeed(false), sweepMs)
@@ -302,15 +312,31 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       heartbeatDeadlineMs: options.heartbeatDeadlineMs ?? limits.heartbeatDeadlineMs
     }).pipe(
       Effect.tap((end) => {
+        HubMetrics.connectionsClosedBy(end._tag === "Gone" ? "gone" : end.reason).updateUnsafe(1, context)
         if (end._tag === "Gone") return Effect.void
-        HubMetrics.connectionsClosed.updateUnsafe(1, context)
         return close(connection.socket, end.reason, Wayleave1.closeCodes[end.reason].means)
       })
     )
 
+  const noteRefused = ({ message, reason }: HandshakeRejected, { remoteAddress }: RunnerPeer) =>
+    Clock.clockWith((clock) => {
+      HubMetrics.connectionsClosedBy(reason).updateUnsafe(1, context)
+      const times = complaints.note(reason, clock.currentTimeMillisUnsafe())
+      if (times === 0) return Effect.void
+      return Effect.annotateLogs(Effect.logInfo("runner refused"), { reason, message, remoteAddress, times })
+    })
+
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
     if (draining) return yield* close(socket, "draining", "the hub is going away")
-    const introduction = yield* handshake(socket, peer.token, options.helloTimeoutMs ?? limits.helloTimeoutMs)
+    if (handshakes >= limits.handshakesMax) return yield* close(socket, "overloaded", "too many runners at once")
+    handshakes++
+    const introduction = yield* handshake(socket, peer.token, options.helloTimeoutMs ?? limits.helloTimeoutMs).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          handshakes--
+        })
+      )
+    )
     yield* Effect.acquireUseRelease(enter(introduction, socket), serve, (connection, exit) =>
       leave(connection, exit._tag === "Success" ? exit.value : undefined)
     )
@@ -342,9 +368,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       accept(socket, peer).pipe(
         Effect.catchTags({
           HandshakeRejected: (rejected) =>
-            Effect.logInfo("runner refused", { reason: rejected.reason, remoteAddress: peer.remoteAddress }).pipe(
-              Effect.andThen(close(socket, rejected.reason, rejected.message))
-            ),
+            Effect.andThen(noteRefused(rejected, peer), close(socket, rejected.reason, rejected.message)),
           // It left before it was anybody.
           SocketClosed: () => Effect.void
         }),

@@ -1,5 +1,6 @@
 /** What a hub counts. Names and meanings stand in `docs/metrics.md`, which a test compares with this file. */
 import { Metric } from "effect"
+import type { CloseReason } from "../protocol/Wayleave1.ts"
 
 /** Runner sessions, those in their grace period among them. */
 export const sessions = Metric.gauge("wayleave_hub_sessions", {
@@ -48,3 +49,15 @@ export const connectionsClosed = Metric.counter("wayleave_hub_connections_closed
   description: "Runner connections that ended, by reason",
   incremental: true
 })
+
+const closedBy = new Map<string, typeof connectionsClosed>()
+
+/** The same counter, for one reason: a close reason of the protocol, or `gone` where the runner left or broke off. */
+export const connectionsClosedBy = (reason: CloseReason | "gone"): typeof connectionsClosed => {
+  let counter = closedBy.get(reason)
+  if (counter === undefined) {
+    counter = Metric.withAttributes(connectionsClosed, { reason }) as typeof connectionsClosed
+    closedBy.set(reason, counter)
+  }
+  return counter
+}

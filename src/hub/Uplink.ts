@@ -40,6 +40,7 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
   const { session, streams, heartbeat } = options
   const claimant = { session: session.id, generation: options.generation }
   const context = yield* Effect.context<never>()
+  let pinged: number | undefined
 
   const reset = (route: RouteKey, code: AbortCode) => {
     session.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Reset", route, code }))
@@ -64,9 +65,7 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
         return undefined
       case "Ping":
         session.link.acknowledged(decoded.received)
-        session.link.sendNow(
-          Wayleave1.toRunner.encode({ _tag: "Pong", nonce: decoded.nonce, received: session.link.receivedCount })
-        )
+        pinged = decoded.nonce
         return undefined
       case "Pong":
         session.link.acknowledged(decoded.received)
@@ -83,6 +82,14 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
       default:
         return absurd(decoded)
     }
+  }
+
+  /** One Pong a read, for its last Ping: a flood of pings that reads nothing must not fill our socket with answers. */
+  const answerPing = () => {
+    if (pinged === undefined) return
+    const pong = { _tag: "Pong", nonce: pinged, received: session.link.receivedCount } as const
+    pinged = undefined
+    session.link.sendNow(Wayleave1.toRunner.encode(pong))
   }
 
   const settle = ({ refused, ended }: Relayed): number => {
@@ -122,6 +129,7 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
           const fault = read(message, envelopes)
           if (fault !== undefined) faults.push(fault)
         }
+        answerPing()
         const now = clock.currentTimeMillisUnsafe()
         return Effect.flatMap(options.relay(claimant, envelopes), (relayed): Effect.Effect<Judgement> => {
           // An undecodable Frames message was numbered by its sender all the same.

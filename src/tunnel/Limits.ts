@@ -167,6 +167,12 @@ export const table = {
     why: "the span over which refused or undecodable messages add up to abuse",
     enforcedBy: "hub/Hub.ts"
   },
+  handshakesMax: {
+    value: 4_096,
+    unit: "count",
+    why: "connections that have not said who they are; each has helloTimeoutMs to do so",
+    enforcedBy: "hub/Hub.ts"
+  },
   helloTimeoutMs: {
     value: 5_000,
     unit: "ms",

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import { layerOpen, layerTokens } from "../../src/auth/Authenticator.ts"
-import { layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Hub, layer as hubLayer } from "../../src/hub/Hub.ts"
 import { closeCodes } from "../../src/protocol/Wayleave1.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
@@ -331,6 +331,66 @@ describe("a session", () => {
     }).pipe(Effect.provide(hubAlone()))
   )
 
+  it.effect("that was leaving and broke off may come back to finish, and still gets nothing new", () =>
+    Effect.gen(function* () {
+      const visitor = yield* gateway
+      const runner = yield* connect({ name: "web" })
+      yield* visitor.open("web", 1, get("/"))
+      yield* visitor.next
+      yield* runner.nextFrame
+      yield* runner.say({ _tag: "GoAway", reason: "restart" })
+      yield* settle
+      runner.socket.terminateUnsafe()
+      yield* Fiber.join(runner.accepted)
+      const back = yield* connect({ name: "web", received: 1 })
+      assert.isTrue(back.welcome.resumed)
+      yield* visitor.open("web", 2, get("/"))
+      assert.deepInclude((yield* visitor.next).frame, { _tag: "ResponseAbort", code: "no_runner" })
+      yield* back.frames([{ route: route(1), index: 0, frame: answer }])
+      assert.strictEqual((yield* visitor.next).route.requestId, 1)
+    }).pipe(Effect.provide(hubAlone()))
+  )
+
+  it.effect("is told of its end to a gateway whose inbox was full, once there is room", () => {
+    let full = false
+    const bus = Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (real) => ({
+        ...real,
+        publish: (subject, envelopes, delivery) =>
+          full ? Effect.fail(new BusError({ subject, reason: "Full" })) : real.publish(subject, envelopes, delivery)
+      }))
+    ).pipe(Layer.provide(busMemory))
+    return Effect.gen(function* () {
+      const visitor = yield* gateway
+      const runner = yield* connect({ name: "web" })
+      yield* visitor.open("web", 1, get("/"))
+      yield* visitor.next
+      yield* runner.nextFrame
+      full = true
+      runner.socket.terminateUnsafe()
+      yield* Fiber.join(runner.accepted)
+      yield* TestClock.adjust(limits.sessionGraceMs + 3_000)
+      assert.deepStrictEqual(yield* visitor.pending, [])
+      full = false
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude((yield* visitor.next).frame, { _tag: "ResponseAbort", code: "session_lost" })
+    }).pipe(Effect.provide(hubLayer().pipe(Layer.provideMerge(Layer.mergeAll(bus, routesMemory, layerOpen)))))
+  })
+
+  it.effect("that pings without end is answered once a read", () =>
+    Effect.gen(function* () {
+      const runner = yield* connect({ name: "web" })
+      for (let nonce = 1; nonce <= 1_000; nonce++) yield* runner.say({ _tag: "Ping", nonce, received: 0 })
+      const pongs: Array<number> = []
+      while (pongs.at(-1) !== 1_000) {
+        const message = yield* runner.next
+        if (message._tag === "Pong") pongs.push(message.nonce)
+      }
+      assert.isAtMost(pongs.length, 10)
+    }).pipe(Effect.provide(hubAlone()))
+  )
+
   it.effect("loses its connection when nothing is heard for the heartbeat deadline", () =>
     Effect.gen(function* () {
       const runner = yield* connect({ name: "web" })
@@ -439,6 +499,19 @@ describe("the handshake", () => {
     )
   )
 })
+
+it.effect("a hub takes no more than its bound of connections that have not said who they are", () =>
+  Effect.gen(function* () {
+    const waiting = yield* Effect.replicateEffect(dial(), limits.handshakesMax)
+    yield* settle
+    const beyond = yield* dial()
+    yield* Fiber.join(beyond.accepted)
+    assert.strictEqual(beyond.socket.closedUnsafe()?.code, closeCodes.overloaded.code)
+    for (const { socket } of waiting) socket.terminateUnsafe()
+    yield* settle
+    assert.isFalse((yield* connect({ name: "web" })).welcome.resumed)
+  }).pipe(Effect.provide(hubAlone()))
+)
 
 it.effect("a hub that drains takes nothing new, lets open streams finish, and then sends its runners away", () =>
   Effect.gen(function* () {
