@@ -358,7 +358,9 @@ describe("a session", () => {
       Effect.map(MessageBus, (real) => ({
         ...real,
         publish: (subject, envelopes, delivery) =>
-          full ? Effect.fail(new BusError({ subject, reason: "Full" })) : real.publish(subject, envelopes, delivery)
+          Effect.suspend(() =>
+            full ? Effect.fail(new BusError({ subject, reason: "Full" })) : real.publish(subject, envelopes, delivery)
+          )
       }))
     ).pipe(Layer.provide(busMemory))
     return Effect.gen(function* () {
