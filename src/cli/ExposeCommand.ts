@@ -1,25 +1,14 @@
 /**
  * `wayleave expose`: a runner that forwards to a local port, and whatever tells its person how it goes: a live view on a terminal, lines elsewhere.
  */
-import {
-  Config,
-  Console,
-  Effect,
-  FileSystem,
-  Layer,
-  Logger,
-  Option,
-  Redacted,
-  Stdio,
-  Stream,
-  SubscriptionRef
-} from "effect"
+import { Config, Effect, FileSystem, Layer, Logger, Option, Redacted, Stdio, Stream, SubscriptionRef } from "effect"
 import { Argument, Command, Flag, GlobalFlag } from "effect/cli"
 import * as LocalForward from "../runner/LocalForward.ts"
 import type { Target } from "../runner/LocalTarget.ts"
 import * as Runner from "../runner/Runner.ts"
 import { type Observer, RunnerObserver } from "../runner/RunnerObserver.ts"
 import * as WsSocket from "../socket/WsSocket.ts"
+import { standardOutput } from "../telemetry/Lines.ts"
 import { formatPlain } from "../telemetry/PlainLog.ts"
 import { asUserError } from "./asUserError.ts"
 import { type ExposeEvent, json as jsonLines, plain } from "./ExposeLines.ts"
@@ -123,11 +112,10 @@ const expose = Effect.fnUntraced(function* (options: {
   // Whoever asks for logs gets lines: a log written over a live view would tear it.
   const live = onTerminal && !options.json && Option.isNone(logLevel)
 
-  const console = yield* Console.Console
   const teller = options.json ? jsonLines(target.origin) : plain(target.origin)
   const tell = (event: ExposeEvent) => {
     const line = live ? undefined : teller.line(event)
-    if (line !== undefined) console.log(line)
+    if (line !== undefined) standardOutput.add(line)
   }
   let state = ExposeState.initial(name, target.origin)
   const observer = observe((f) => {

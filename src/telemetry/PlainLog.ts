@@ -1,5 +1,6 @@
 /** Logs for people: one line each, the time first, fields after the message. For machines there is Effect's own JSON logger. */
 import { type Layer, Logger } from "effect"
+import { standardOutput } from "./Lines.ts"
 
 const show = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
 
@@ -18,6 +19,6 @@ export const formatPlain: Logger.Logger<unknown, string> = Logger.map(
   }
 )
 
-/** Replaces all loggers by this one, or by Effect's JSON logger. */
+/** Replaces all loggers by this one, or by Effect's JSON form, on standard output. */
 export const layer = (options: { readonly json: boolean }): Layer.Layer<never> =>
-  Logger.layer([options.json ? Logger.consoleJson : Logger.withConsoleLog(formatPlain)])
+  Logger.layer([Logger.map(options.json ? Logger.formatJson : formatPlain, (line) => standardOutput.add(line))])
