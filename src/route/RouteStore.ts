@@ -31,7 +31,7 @@ export interface Verdict<A extends Answer> {
   readonly refused: ReadonlyArray<{ readonly answer: A; readonly reason: Refusal }>
 }
 
-/** Who may answer which request: decided here and nowhere else. `test/contract/RouteStoreContract.ts` says what every store owes. */
+/** Who may answer which request: decided here and nowhere else. `testing/RouteStoreContract.ts` says what every store owes. */
 export class RouteStore extends Context.Service<
   RouteStore,
   {
@@ -61,61 +61,65 @@ export class RouteStore extends Context.Service<
 >()("wayleave/route/RouteStore") {}
 
 /** The service over one table, which its maker may inspect. The clock is taken once: asked for at every call, it costs as much as the table. */
-export const fromTable = (table: RouteTable, routesMax: number, clock: Clock.Clock): RouteStore["Service"] => ({
-  adopt: (claimant) => Effect.sync(() => table.adopt(claimant)),
-  issue: (route, owner) =>
-    Effect.suspend((): Effect.Effect<void, RouteTableFull | RouteTaken> => {
-      const outcome = table.issue(route, owner, clock.currentTimeMillisUnsafe())
-      switch (outcome) {
-        case "Issued":
-          return Effect.void
-        case "Full":
-          return Effect.fail(new RouteTableFull({ routesMax }))
-        case "Taken":
-          return Effect.fail(new RouteTaken())
-      }
-    }),
-  authorize: <A extends Answer>(claimant: Claimant, batch: ReadonlyArray<A>) =>
-    Effect.sync((): Verdict<A> => {
-      const admitted: Array<A> = []
-      const ending: Array<RouteKey> = []
-      const refused: Array<{ readonly answer: A; readonly reason: Refusal }> = []
-      for (const answer of batch) {
-        const verdict = table.authorize(claimant, answer.route, answer.frame)
-        switch (verdict) {
-          case "Ending":
-            ending.push(answer.route)
-            admitted.push(answer)
-            break
-          case "Admitted":
-            admitted.push(answer)
-            break
-          case "Unknown":
-          case "Foreign":
-          case "Late":
-            refused.push({ answer, reason: verdict })
-            break
+export const fromTable = (table: RouteTable, routesMax: number, clock: Clock.Clock): RouteStore["Service"] => {
+  // Monotonic, so that a wall clock put forward does not end every lease in one moment.
+  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  return {
+    adopt: (claimant) => Effect.sync(() => table.adopt(claimant)),
+    issue: (route, owner) =>
+      Effect.suspend((): Effect.Effect<void, RouteTableFull | RouteTaken> => {
+        const outcome = table.issue(route, owner, nowMs())
+        switch (outcome) {
+          case "Issued":
+            return Effect.void
+          case "Full":
+            return Effect.fail(new RouteTableFull({ routesMax }))
+          case "Taken":
+            return Effect.fail(new RouteTaken())
         }
-      }
-      return { admitted, ending, refused }
-    }),
-  clear: (routes) =>
-    Effect.sync(() => {
-      const now = clock.currentTimeMillisUnsafe()
-      for (const route of routes) table.clear(route, now)
-    }),
-  reopen: (routes) =>
-    Effect.sync(() => {
-      const now = clock.currentTimeMillisUnsafe()
-      for (const route of routes) table.reopen(route, now)
-    }),
-  halfClose: (route) => Effect.sync(() => table.halfClose(route, clock.currentTimeMillisUnsafe())),
-  close: (route) => Effect.sync(() => table.close(route, clock.currentTimeMillisUnsafe())),
-  revoke: (owner) => Effect.sync(() => table.revoke(owner, clock.currentTimeMillisUnsafe())),
-  renew: (gatewayId) => Effect.sync(() => table.renew(gatewayId, clock.currentTimeMillisUnsafe())),
-  expire: Effect.sync(() => table.expire(clock.currentTimeMillisUnsafe())),
-  counts: Effect.sync(() => table.stateCounts)
-})
+      }),
+    authorize: <A extends Answer>(claimant: Claimant, batch: ReadonlyArray<A>) =>
+      Effect.sync((): Verdict<A> => {
+        const admitted: Array<A> = []
+        const ending: Array<RouteKey> = []
+        const refused: Array<{ readonly answer: A; readonly reason: Refusal }> = []
+        for (const answer of batch) {
+          const verdict = table.authorize(claimant, answer.route, answer.frame)
+          switch (verdict) {
+            case "Ending":
+              ending.push(answer.route)
+              admitted.push(answer)
+              break
+            case "Admitted":
+              admitted.push(answer)
+              break
+            case "Unknown":
+            case "Foreign":
+            case "Late":
+              refused.push({ answer, reason: verdict })
+              break
+          }
+        }
+        return { admitted, ending, refused }
+      }),
+    clear: (routes) =>
+      Effect.sync(() => {
+        const now = nowMs()
+        for (const route of routes) table.clear(route, now)
+      }),
+    reopen: (routes) =>
+      Effect.sync(() => {
+        const now = nowMs()
+        for (const route of routes) table.reopen(route, now)
+      }),
+    halfClose: (route) => Effect.sync(() => table.halfClose(route, nowMs())),
+    close: (route) => Effect.sync(() => table.close(route, nowMs())),
+    revoke: (owner) => Effect.sync(() => table.revoke(owner, nowMs())),
+    renew: (gatewayId) => Effect.sync(() => table.renew(gatewayId, nowMs())),
+    expire: Effect.sync(() => table.expire(nowMs())),
+    counts: Effect.sync(() => table.stateCounts)
+  }
+}
 
 /** The routes of one hub in its own memory, with bounds and spans of one's own. */
 export const layerMemoryWith = (options: RouteTableOptions): Layer.Layer<RouteStore> =>

@@ -1,10 +1,12 @@
 /**
- * What tests of a program on Wayleave need: the whole tunnel in memory on the test's own clock, visitors for it, and a runner that says just
- * what it is told.
+ * What tests of a program on Wayleave need: the whole tunnel in memory on the test's own clock, visitors for it, a runner that says just
+ * what it is told, and the contract that a route store of one's own has to keep.
  */
 
 /** Visitors in memory: slow, leaving, with bodies and trailers. */
 export * as MemoryVisitor from "./MemoryVisitor.ts"
+/** What every route store owes its hub, as a list of checks. */
+export * as RouteStoreContract from "./RouteStoreContract.ts"
 /** A runner that sends just the bytes it is told. */
 export * as ScriptedRunner from "./ScriptedRunner.ts"
 /** Gateway, bus, hub, routes and runner in memory. */

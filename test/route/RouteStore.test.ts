@@ -1,5 +1,6 @@
 import { assert, it } from "@effect/vitest"
-import { layerMemoryWith } from "../../src/route/RouteStore.ts"
+import { Clock, Effect } from "effect"
+import { fromTable, layerMemoryWith } from "../../src/route/RouteStore.ts"
 import { RouteTable } from "../../src/route/RouteTable.ts"
 import { SessionId } from "../../src/tunnel/Envelope.ts"
 import { routeStoreContract } from "../contract/RouteStoreContract.ts"
@@ -43,4 +44,23 @@ it("is empty after two hundred thousand routes came and went", () => {
   table.expire(now + bounds.halfClosedMs)
   table.expire(now + bounds.halfClosedMs + bounds.tombstoneMs)
   assert.deepStrictEqual(table.stateCounts, { Open: 0, Closing: 0, HalfClosed: 0, Closed: 0 })
+})
+
+it("ends nothing because the clock on the wall was put forward, and keeps nothing because it was put back", () => {
+  let wallMs = 1_700_000_000_000
+  let monotonicMs = 0
+  const live = Effect.runSync(Clock.Clock)
+  const clock: Clock.Clock = {
+    ...live,
+    currentTimeMillisUnsafe: () => wallMs,
+    monotonicTimeNanosUnsafe: () => BigInt(monotonicMs) * 1_000_000n
+  }
+  const store = fromTable(new RouteTable(bounds), bounds.routesMax, clock)
+  const route = { gatewayId: 1, requestId: 1 }
+  Effect.runSync(store.issue(route, session).pipe(Effect.orDie))
+  wallMs += 3_600_000
+  assert.deepStrictEqual(Effect.runSync(store.expire), [])
+  wallMs -= 7_200_000
+  monotonicMs += bounds.leaseMs
+  assert.deepStrictEqual(Effect.runSync(store.expire), [{ route, session }])
 })
