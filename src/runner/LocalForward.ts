@@ -37,6 +37,9 @@ const unreachable = (target: Target, why: string) =>
     message: `nothing answers at ${target.protocol}//${target.host}:${target.port} (${why}); is the app running?`
   })
 
+const unreadable = (why: string) =>
+  new AppFailure({ code: "protocol_error", message: `the app's answer breaks the rules of HTTP: ${why}` })
+
 const codeOf = (error: Error): string => {
   const { code, errors } = error as NodeJS.ErrnoException & { errors?: ReadonlyArray<NodeJS.ErrnoException> }
   return code ?? errors?.[0]?.code ?? ""
@@ -45,6 +48,8 @@ const codeOf = (error: Error): string => {
 const failureOf = (target: Target, error: Error): AppFailure => {
   const code = codeOf(error)
   if (unreachableCodes.has(code)) return unreachable(target, code)
+  // What Node's parser did not accept, and nothing that merely ended early.
+  if (code.startsWith("HPE_") && code !== "HPE_INVALID_EOF_STATE") return unreadable(error.message)
   return new AppFailure({ code: "app_failed", message: `the app broke off: ${error.message || code}` })
 }
 
@@ -180,11 +185,20 @@ const send = ({ agent, done, stream, target }: Attempt, again: boolean): (() => 
     ...(target.protocol === "https:" ? { rejectUnauthorized: target.verifyCertificate ?? true } : {})
   })
   request.setNoDelay(true)
+  // Node would silently drop headers beyond its count; their size is bounded instead.
+  request.maxHeadersCount = 0
   request.on("information", (info) => {
     stream.informationalUnsafe(info.statusCode, withoutHopByHop(pairs(info.rawHeaders)))
   })
   request.on("response", (response) => {
     answered = true
+    const coding = response.headers["transfer-encoding"]
+    if (coding !== undefined && coding.trim().toLowerCase() !== "chunked") {
+      // What names the coding goes off here, so the visitor could make nothing of the body.
+      done(Effect.fail(unreadable(`transfer coding ${coding}`)))
+      response.on("error", () => {})
+      return void request.destroy()
+    }
     response.once("error", (error) => done(Effect.fail(failureOf(target, error))))
     response.once("close", () => {
       // An app that answers before it has read the whole request gets no more of it.

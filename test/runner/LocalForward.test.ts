@@ -337,6 +337,39 @@ describe("forwarding to a local port", () => {
     })
   )
 
+  for (const [what, answer] of [
+    ["is not HTTP", "220 mail.example ESMTP\r\n\r\n"],
+    ["has two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"],
+    ["has a length and chunks", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+    ["is coded in a way nobody here can undo", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"],
+    ["has a head beyond all bounds", `HTTP/1.1 200 OK\r\nX: ${"a".repeat(limits.headBytesMax)}\r\n\r\n`]
+  ] as const) {
+    it.live(`an answer that ${what} breaks the rules, and is told as such`, () =>
+      Effect.gen(function* () {
+        const server = net.createServer((socket) => {
+          socket.on("error", () => {})
+          socket.once("data", () => socket.end(answer))
+        })
+        const hub = yield* forward(yield* listen(server as http.Server))
+        hub.down(route(1), get("/"))
+        assert.deepInclude((yield* readAnswer(hub, route(1))).end, { _tag: "ResponseAbort", code: "protocol_error" })
+      })
+    )
+  }
+
+  it.live("a head of many small headers loses none of them", () =>
+    Effect.gen(function* () {
+      const count = 5_000
+      const server = net.createServer((socket) => {
+        socket.on("error", () => {})
+        socket.once("data", () => socket.end(`HTTP/1.1 204 No Content\r\n${"X: y\r\n".repeat(count)}\r\n`))
+      })
+      const hub = yield* forward(yield* listen(server as http.Server))
+      hub.down(route(1), get("/"))
+      assert.strictEqual((yield* readAnswer(hub, route(1))).headers.length, count)
+    })
+  )
+
   it.live("says what to do where no app listens", () =>
     Effect.gen(function* () {
       const port = yield* Effect.scoped(listen(http.createServer()))
