@@ -91,8 +91,9 @@ const observe = (
     change((state) => ExposeState.requestStarted(state, { id, method, target, startedAtMs })),
   ended: ({ id, method, startedAtMs, target }, { abort, durationMs, status }) => {
     const failed = abort !== undefined && abort.code !== "cancelled"
-    change((state) => ExposeState.requestEnded(state, { id, status, durationMs, failed }))
-    tell({ _tag: "Request", request: { id, method, target, startedAtMs, status, durationMs, failed } })
+    const cause = failed ? abort.message : undefined
+    change((state) => ExposeState.requestEnded(state, { id, status, durationMs, failed, cause }))
+    tell({ _tag: "Request", request: { id, method, target, startedAtMs, status, durationMs, failed, cause } })
   }
 })
 

@@ -24,9 +24,10 @@ export const plain = (target: string): Teller => {
   return {
     line: (event) => {
       if (event._tag === "Request") {
-        const { durationMs, failed, method, status, target } = event.request
+        const { cause, durationMs, failed, method, status, target } = event.request
         const outcome = `${status ?? "-"}${failed ? " failed" : ""}`
-        return `${printable(method)} ${printable(target)} ${outcome} ${duration(durationMs ?? 0)}`
+        const why = cause === undefined ? "" : `: ${printable(cause)}`
+        return `${printable(method)} ${printable(target)} ${outcome} ${duration(durationMs ?? 0)}${why}`
       }
       const { link } = event
       switch (link._tag) {
@@ -57,8 +58,8 @@ export const json = (target: string): Teller => {
   return {
     line: (event) => {
       if (event._tag === "Request") {
-        const { durationMs, failed, method, status, target } = event.request
-        return JSON.stringify({ event: "request", method, target, status: status ?? null, durationMs, failed })
+        const { cause, durationMs, failed, method, status, target } = event.request
+        return JSON.stringify({ event: "request", method, target, status: status ?? null, durationMs, failed, cause })
       }
       const { link } = event
       switch (link._tag) {

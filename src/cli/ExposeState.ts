@@ -19,6 +19,8 @@ export interface RequestEntry {
   readonly status: number | undefined
   readonly durationMs: number | undefined
   readonly failed: boolean
+  /** Why it failed, in the runner's words. */
+  readonly cause?: string | undefined
 }
 
 /** All of it. `requests` are the latest, newest first, and bounded. */
@@ -70,13 +72,12 @@ export const requestEnded = (
     readonly status: number | undefined
     readonly durationMs: number
     readonly failed: boolean
+    readonly cause?: string | undefined
   }
 ): ExposeState => ({
   ...state,
   open: Math.max(0, state.open - 1),
   answered: state.answered + (end.failed ? 0 : 1),
   failed: state.failed + (end.failed ? 1 : 0),
-  requests: state.requests.map((entry) =>
-    entry.id === end.id ? { ...entry, status: end.status, durationMs: end.durationMs, failed: end.failed } : entry
-  )
+  requests: state.requests.map((entry) => (entry.id === end.id ? { ...entry, ...end } : entry))
 })

@@ -97,7 +97,8 @@ const requestSpans = (entry: RequestEntry, glass: Glass): ReadonlyArray<Span> =>
     entry.status === undefined ? (entry.failed ? "failed" : "…") : `${entry.status}${entry.failed ? " !" : ""}`
   const took = entry.durationMs ?? glass.nowMs - entry.startedAtMs
   const room = glass.columns - 2 - methodColumns - 1 - statusColumns - 1 - durationColumns - 1
-  const target = shorten(printable(entry.target), room)
+  const asked = entry.cause === undefined ? entry.target : `${entry.target}  ${entry.cause}`
+  const target = shorten(printable(asked), room)
   return [
     { text: `  ${pad(shorten(printable(entry.method), methodColumns), methodColumns)} ` },
     { text: `${pad(target, Math.max(0, room))} ` },

@@ -73,7 +73,11 @@ const decode = (message: SocketMessage): Wayleave1.ToRunner | string => {
 const describeClose = (closed: SocketClosed): ConnectionEnd => {
   const reason = reasonOf(closed.code)
   const means = reason === undefined ? `closed with ${closed.code}` : Wayleave1.closeCodes[reason].means
-  return { _tag: "Closed", reason, cause: closed.reason === "" ? means : `${means}: ${closed.reason}` }
+  return {
+    _tag: "Closed",
+    reason,
+    cause: closed.reason === "" || closed.reason === means ? means : `${means}: ${closed.reason}`
+  }
 }
 
 const describeDial = (error: DialError): ConnectionEnd => ({

@@ -22,6 +22,19 @@ const events: ReadonlyArray<ExposeEvent> = [
       failed: false
     }
   },
+  {
+    _tag: "Request",
+    request: {
+      id: 2,
+      method: "GET",
+      target: "/b",
+      startedAtMs: 0,
+      status: undefined,
+      durationMs: 3,
+      failed: true,
+      cause: "nothing answers\u0007"
+    }
+  },
   { _tag: "Link", link: { _tag: "Waiting", retryInMs: 400, cause: "connection lost" } },
   connected(3)
 ]
@@ -31,6 +44,7 @@ it("plain lines tell the URL once, then what changes", () => {
   assert.deepStrictEqual(told(plain("http://127.0.0.1:3000")), [
     "http://web.localhost:6420 -> http://127.0.0.1:3000",
     "GET /a·[31m 200 12 ms",
+    "GET /b - failed 3 ms: nothing answers·",
     "not connected: connection lost; next try in 400 ms",
     "connected again: http://web.localhost:6420 -> http://127.0.0.1:3000"
   ])
@@ -43,6 +57,15 @@ it("JSON lines carry the same, for programs", () => {
     [
       { event: "connected", url, target },
       { event: "request", method: "GET", target: "/a\u001b[31m", status: 200, durationMs: 12, failed: false },
+      {
+        event: "request",
+        method: "GET",
+        target: "/b",
+        status: null,
+        durationMs: 3,
+        failed: true,
+        cause: "nothing answers\u0007"
+      },
       { event: "disconnected", cause: "connection lost", retryInMs: 400 },
       { event: "connected", url, target }
     ]

@@ -43,10 +43,10 @@ describe("the live view", () => {
     assert.include(lines.join("\n"), "1 open · 1 answered · 0 failed")
   })
 
-  it("shows as failed what began and broke off", () => {
+  it("shows as failed what began and broke off, and why", () => {
     let state = ExposeState.requestStarted(connected, request(1, "/half"))
-    state = ExposeState.requestEnded(state, { id: 1, status: 200, durationMs: 5, failed: true })
-    assert.match(render(state, glass).join("\n"), /\/half +200 !/)
+    state = ExposeState.requestEnded(state, { id: 1, status: 200, durationMs: 5, failed: true, cause: "it broke" })
+    assert.match(render(state, glass).join("\n"), /\/half {2}it broke +200 !/)
     assert.strictEqual(state.failed, 1)
     assert.strictEqual(state.open, 0)
   })

@@ -363,13 +363,16 @@ describe("a runner", () => {
   it.effect("goes on serving a hub that is going away, and dials again once it has gone", () =>
     Effect.gen(function* () {
       const hub = yield* makeFakeHub()
-      yield* start(hub)
+      const { runner: starting } = yield* start(hub)
       const first = yield* hub.accept()
+      const runner = yield* starting
       first.say({ _tag: "GoAway", reason: "draining" })
       first.down(route(1), get("/hello"))
       assert.deepInclude((yield* first.next).frame, { _tag: "ResponseStart" })
-      first.socket.closeUnsafe(1012, "")
+      first.socket.closeUnsafe(1012, "the hub is going away")
       yield* settle
+      // Said once: the code's meaning and the hub's reason are the same words.
+      assert.deepInclude(statusOf(runner), { _tag: "Waiting", cause: "the hub is going away" })
       yield* TestClock.adjust(limits.reconnectMaxMs)
       const second = yield* hub.accept()
       assert.deepStrictEqual([...second.hello.session], [...first.hello.session])
