@@ -7,7 +7,10 @@ import type { VisitorHead } from "./Visitor.ts"
 /** The header that names a runner on any host; never forwarded. */
 export const nameHeader = "x-wayleave-name"
 
-/** `None`: the host is not one of ours, or the bare domain. `Ambiguous`: two hosts or names, which an app behind might read differently. */
+/**
+ * `None`: the host is not one of ours, or the bare domain. `Ambiguous`: two hosts or names, or a target in a form that no request may have: an
+ * app behind might read either differently.
+ */
 export type NameFound =
   | { readonly _tag: "Found"; readonly name: string; readonly host: string; readonly target: string }
   | { readonly _tag: "None"; readonly host: string }
@@ -27,13 +30,18 @@ export const hostName = (authority: string): string => {
   return (host.endsWith(".") ? host.slice(0, -1) : host).toLowerCase()
 }
 
-const absolute = /^https?:\/\/([^/?#]*)([^#]*)/i
+const absolute = /^https?:\/\/([^/?]*)(.*)$/i
 
-/** Splits an absolute-form target (RFC 9112, 3.2.2) into its host and the origin-form that goes on. */
-const splitTarget = (target: string): { readonly authority: string | undefined; readonly target: string } => {
-  if (target.startsWith("/")) return { authority: undefined, target }
+interface Target {
+  readonly authority: string | undefined
+  readonly target: string
+}
+
+/** Splits an absolute-form target (RFC 9112, 3.2.2) into its host and the origin-form that goes on; undefined where the target has no form of those. */
+const splitTarget = (method: string, target: string): Target | undefined => {
+  if (target.startsWith("/") || (target === "*" && method === "OPTIONS")) return { authority: undefined, target }
   const match = absolute.exec(target)
-  if (match === null) return { authority: undefined, target }
+  if (match === null) return undefined
   const rest = match[2] as string
   const authority = match[1] as string
   return {
@@ -55,7 +63,10 @@ export const runnerName = (head: VisitorHead, domain: string): NameFound => {
       named = value.trim().toLowerCase()
     }
   }
-  const { authority, target } = splitTarget(head.target)
+  // A fragment is never sent (RFC 9112, 3.2).
+  const split = head.target.includes("#") ? undefined : splitTarget(head.method, head.target)
+  if (split === undefined) return ambiguous
+  const { authority, target } = split
   const asked = authority ?? host ?? ""
   if (named !== undefined) return judged(named, asked, target)
   const bare = hostName(asked)

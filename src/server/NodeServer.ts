@@ -41,6 +41,8 @@ export interface NodeServerOptions {
   /** 0 takes any free port. */
   readonly port: number
   readonly domain?: string
+  /** From a visitor's first byte to the end of its request head; as `tunnel/Limits.ts` says unless given. */
+  readonly requestHeadMs?: number
 }
 
 /** The listening server. */
@@ -80,17 +82,43 @@ const onClientError = (domain: string) => (error: NodeJS.ErrnoException, socket:
   refuseUpgrade(socket, answer.status, answer.headers, answer.body)
 }
 
-const serverOptions: http.ServerOptions = {
+/** What is wrong with a request that Node lets pass, as far as it can be seen before anybody is asked. */
+const requestFault = ({ headers, httpVersion }: http.IncomingMessage): boolean => {
+  if (headers.host === undefined && httpVersion === "1.1") return true
+  // What names a coding goes off at this hop, so the app could make nothing of such a body.
+  const coding = headers["transfer-encoding"]
+  return coding !== undefined && coding.trim().toLowerCase() !== "chunked"
+}
+
+/** Answers a request that is refused here, and closes: nobody knows what its visitor still means to send. */
+const answerHere = (
+  code: GatewayErrorCode,
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  domain: string
+) => {
+  const { body, headers, status } = edgeAnswer(code, request, domain)
+  const kept = headers.filter(([name]) => name !== "connection")
+  const connection = kept.length < headers.length ? "upgrade, close" : "close"
+  response.writeHead(status, [...kept.flat(), "connection", connection])
+  response.end(request.method === "HEAD" ? undefined : body)
+}
+
+const serverOptions = (requestHeadMs: number): http.ServerOptions => ({
   noDelay: true,
   keepAlive: true,
   maxHeaderSize: limits.headBytesMax,
-  headersTimeout: limits.requestHeadMs,
+  headersTimeout: requestHeadMs,
+  // Node looks every 30 s unless told otherwise, and a head could take that much longer.
+  connectionsCheckingInterval: Math.min(requestHeadMs, 1_000),
+  // Answered here, with a code like every other refusal.
+  requireHostHeader: false,
   // Uploads may take as long as they like: credit and the visitor's own pace bound them.
   requestTimeout: 0,
   keepAliveTimeout: limits.keepAliveMs,
   // Any other protocol offered (h2c, for one) is not ours to speak, and the request is served as it stands (RFC 9110, 7.8).
   shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket"
-}
+})
 
 const listen = (server: http.Server, options: NodeServerOptions) =>
   Effect.callback<AddressInfo, ListenError>((resume) => {
@@ -118,7 +146,7 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     maxPayload: limits.linkMessageBytesMax,
     handleProtocols: () => runnerProtocol
   })
-  const server = http.createServer(serverOptions)
+  const server = http.createServer(serverOptions(options.requestHeadMs ?? limits.requestHeadMs))
   // Node would silently drop headers beyond its count; their size is bounded instead.
   server.maxHeadersCount = 0
 
@@ -134,11 +162,9 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
   const namesRunner = (request: http.IncomingMessage) => runnerName(headOf(request), domain)._tag === "Found"
 
   const onRequest = (request: http.IncomingMessage, response: http.ServerResponse, sendContinue?: () => void) => {
+    if (requestFault(request)) return answerHere("bad_request", request, response, domain)
     if (pathOf(request) === runnerPath && !namesRunner(request)) {
-      const answer = edgeAnswer("upgrade_required", request, domain)
-      response.writeHead(answer.status, answer.headers.flat())
-      response.end(answer.body)
-      return
+      return answerHere("upgrade_required", request, response, domain)
     }
     const exchange = nodeExchange(request, response, sendContinue)
     // A body that came with its head is parsed right after this callback: at the end of the turn it is at hand.
@@ -151,6 +177,14 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
       if (!response.headersSent && !response.destroyed) response.writeContinue()
     })
   )
+
+  // An expectation may be ignored (RFC 9110, 10.1.1); Node would refuse all but 100-continue.
+  server.on("checkExpectation", (request, response) => onRequest(request, response))
+  server.on("connect", (request, socket) => {
+    socket.on("error", () => {})
+    const answer = edgeAnswer("bad_request", request, domain)
+    refuseUpgrade(socket, answer.status, answer.headers, answer.body)
+  })
 
   const acceptRunner = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
     const peer = { token: bearer(request), remoteAddress: request.socket.remoteAddress ?? "" }

@@ -27,8 +27,9 @@ const protocolsForm = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.
 
 /** What is wrong with a WebSocket handshake, in a few words; undefined where nothing is. Checked before any app is asked. */
 export const handshakeFault = (request: IncomingMessage): string | undefined => {
-  const { headers, method } = request
-  if (method !== "GET") return "a WebSocket handshake is a GET"
+  const { headers, httpVersion, method } = request
+  if (method !== "GET" || httpVersion !== "1.1") return "a WebSocket handshake is a GET of HTTP/1.1"
+  if (headers.host === undefined) return "Host is missing"
   if (headers.upgrade?.toLowerCase() !== "websocket") return "this server upgrades to websocket only"
   if (!keyForm.test(headers["sec-websocket-key"] ?? "")) return "Sec-WebSocket-Key is missing or not valid"
   if (headers["sec-websocket-version"] !== "13") return "Sec-WebSocket-Version has to be 13"

@@ -61,10 +61,25 @@ describe("the runner's name", () => {
   })
 
   it("comes from an absolute target, which goes on in origin-form with its own host", () => {
-    const found = runnerName(head([["Host", "evil.localhost"]], "http://user@web.localhost:80/p?q#f"), "localhost")
+    const found = runnerName(head([["Host", "evil.localhost"]], "http://user@web.localhost:80/p?q"), "localhost")
     assert.deepInclude(found, { _tag: "Found", name: "web", host: "web.localhost:80", target: "/p?q" })
     assert.deepInclude(runnerName(head([], "http://web.localhost?q"), "localhost"), { target: "/?q" })
-    assert.deepInclude(runnerName(head([["Host", "web.localhost"]], "*"), "localhost"), { target: "*" })
+    const options = { ...head([["Host", "web.localhost"]], "*"), method: "OPTIONS" }
+    assert.deepInclude(runnerName(options, "localhost"), { target: "*" })
+  })
+
+  it("is refused where the target has a form that no request may have", () => {
+    for (const target of [
+      "*",
+      "web.localhost:80",
+      "ftp://web.localhost/",
+      "/a#b",
+      "http://web.localhost/#b",
+      "a",
+      ""
+    ]) {
+      assert.strictEqual(runnerName(head([["Host", "web.localhost"]], target), "localhost")._tag, "Ambiguous", target)
+    }
   })
 
   it("a host is read without its port, also in brackets", () => {

@@ -25,8 +25,8 @@ const hubStub = Layer.mock(Hub)({
     })
 })
 
-const served = (ends?: Ends, options: GatewayOptions = {}) =>
-  nodeServer({ host: "127.0.0.1", port: 0 }).pipe(
+const served = (ends?: Ends, options: GatewayOptions = {}, more: { readonly requestHeadMs?: number } = {}) =>
+  nodeServer({ host: "127.0.0.1", port: 0, ...more }).pipe(
     Layer.provideMerge(gatewayAlone(options, ends)),
     Layer.provide(hubStub)
   )
@@ -557,7 +557,7 @@ describe("runners", () => {
       assert.match(yield* wrong.ended, /^HTTP\/1\.1 400 .*subprotocol wayleave\.1\n$/s)
       const browser = yield* raw(port)
       browser.write("GET /runners/connect HTTP/1.1", "Host: 127.0.0.1", "", "")
-      assert.match(yield* browser.until((t) => t.includes("upgrade_required")), /^HTTP\/1\.1 426 /)
+      assert.match(yield* browser.ended, /^HTTP\/1\.1 426 .*"code":"upgrade_required"/s)
     }).pipe(Effect.provide(served()))
   )
 
@@ -585,6 +585,35 @@ describe("what is not HTTP", () => {
       "two hosts",
       "GET / HTTP/1.1\r\nHost: web.localhost\r\nHost: b.localhost\r\nConnection: close\r\n\r\n",
       /^HTTP\/1\.1 400 /
+    ],
+    ["a request without a host", "GET / HTTP/1.1\r\n\r\n", /^HTTP\/1\.1 400 .*"code":"bad_request"/s],
+    [
+      "a tunnel by CONNECT",
+      "CONNECT web.localhost:80 HTTP/1.1\r\nHost: web.localhost\r\n\r\n",
+      /^HTTP\/1\.1 400 .*"code":"bad_request"/s
+    ],
+    [
+      "a transfer coding that nobody here can undo",
+      "POST / HTTP/1.1\r\nHost: web.localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+      /^HTTP\/1\.1 400 .*"code":"bad_request"/s
+    ],
+    ...["ftp://web.localhost/", "/a#b", "*"].map(
+      (target) =>
+        [
+          `the target ${target}`,
+          `GET ${target} HTTP/1.1\r\nHost: web.localhost\r\nConnection: close\r\n\r\n`,
+          /^HTTP\/1\.1 400 .*"code":"bad_request"/s
+        ] as const
+    ),
+    [
+      "a WebSocket over HTTP/1.0",
+      upgradeHead("/", "web.localhost").replace("HTTP/1.1", "HTTP/1.0"),
+      /^HTTP\/1\.1 400 /
+    ],
+    [
+      "a WebSocket without a host",
+      upgradeHead("/", "web.localhost").replace(/Host.*\r\n/, ""),
+      /^HTTP\/1\.1 400 .*Host/s
     ],
     [
       "a WebSocket without a key",
@@ -616,6 +645,25 @@ describe("what is not HTTP", () => {
       yield* (yield* hub.next).reply(head(false, "plain"))
       assert.match(yield* visitor.until((t) => t.endsWith("plain")), /^HTTP\/1\.1 200 OK/)
     }).pipe(Effect.provide(served()))
+  )
+
+  it.live("an expectation nobody here knows is no reason to refuse", () =>
+    Effect.gen(function* () {
+      const { hub, port } = yield* start
+      const visitor = yield* raw(port)
+      visitor.write(getHead("/", "Expect: the-unexpected"))
+      yield* (yield* hub.next).reply(head(false, "fine"))
+      assert.match(yield* visitor.until((t) => t.endsWith("fine")), /^HTTP\/1\.1 200 OK/)
+    }).pipe(Effect.provide(served()))
+  )
+
+  it.live("a head that does not end in time is told so, and cut", () =>
+    Effect.gen(function* () {
+      const { port } = yield* NodeServer
+      const visitor = yield* raw(port)
+      visitor.socket.write("GET / HTT")
+      assert.match(yield* visitor.ended, /^HTTP\/1\.1 400 .*"code":"bad_request"/s)
+    }).pipe(Effect.provide(served(undefined, {}, { requestHeadMs: 100 })), Effect.timeout(5_000))
   )
 
   it.live("connections that are reset at any point leave nothing behind", () =>
