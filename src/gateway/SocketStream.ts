@@ -29,8 +29,10 @@ type Decision =
 
 const gone: Decision = { _tag: "Gone" }
 
-/** RFC 6455's codes for "none given" and "broken" are never on a wire, and travel as null. */
-const wireCode = (code: number): number | null => (code === 1005 || code === 1006 ? null : code)
+/** RFC 6455's code for "none given" is never on a wire, and travels as null. */
+const wireCode = (code: number): number | null => (code === 1005 ? null : code)
+/** Its code for "broken" is not either, but an app has to hear that its visitor did not close on purpose. */
+const broken = 1006
 
 /** The first subprotocol a visitor offered: browsers fail a handshake that answers none of theirs, and would not show why it was refused. */
 export const firstProtocol = (upgrade: VisitorUpgrade): string =>
@@ -154,7 +156,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
     this.record.headed(101)
     socket.whenClosedUnsafe((closed) => {
       // A socket that broke is not waited for behind messages without credit: the app hears of it in this turn.
-      if (closed.code === 1006) this.visitorLeft()
+      if (closed.code === broken) this.visitorLeft()
       // Otherwise pull on, so that the close is seen and its linger begins.
       else this.releasePuller()
     })
@@ -241,7 +243,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
   }
 
   private visitorLeft(): void {
-    if (this.record.settle("cancelled")) this.link?.close({ _tag: "WebSocketClose", code: null, reason: "" })
+    if (this.record.settle("cancelled")) this.link?.close({ _tag: "WebSocketClose", code: broken, reason: "" })
     this.decide(gone)
     this.releasePuller()
   }

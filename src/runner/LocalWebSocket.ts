@@ -76,7 +76,7 @@ const appClosed = (stream: WebSocketStream, closed: SocketClosed): Effect.Effect
 /** Tells the app how the visitor's side ended. */
 const closeLocal = (stream: WebSocketStream, socket: MessageSocket): void => {
   const { end } = stream
-  if (end?._tag === "Closed") socket.closeUnsafe(end.code ?? 1005, end.reason)
+  if (end?._tag === "Closed" && end.code !== 1006) socket.closeUnsafe(end.code ?? 1005, end.reason)
   else if (end?._tag === "Answered") socket.closeUnsafe(1000, "")
   // A stream that broke must not look like one that was closed on purpose.
   else socket.terminateUnsafe()

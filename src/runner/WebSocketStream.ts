@@ -26,7 +26,7 @@ export interface WebSocketMessage {
   readonly binary: boolean
 }
 
-/** The WebSocket is closed. `code` is null where the visitor gave none or the socket broke, and where this side closed or was aborted. */
+/** The WebSocket is closed. `code` is 1006 where the visitor's socket broke, and null where it gave none or this side closed or was aborted. */
 export class WebSocketClosed extends Data.TaggedError("WebSocketClosed")<{
   readonly code: number | null
   readonly reason: string

@@ -40,10 +40,24 @@ export const headOf = (request: IncomingMessage): VisitorHead => ({
 export const hasBody = (request: IncomingMessage): boolean =>
   request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0
 
+/**
+ * A visitor that resets its connection while nobody reads from it would go unnoticed: an empty write has the kernel say so. One that closes in
+ * order behind bytes that nobody has read cannot be told from one that waits, here as on any TCP connection.
+ */
+const watchPaused = (request: IncomingMessage): void => {
+  const probe = () => {
+    if (request.readableLength >= request.readableHighWaterMark) request.socket.write(nothing)
+  }
+  const probing = setInterval(probe, limits.pausedProbeMs)
+  probing.unref()
+  request.once("close", () => clearInterval(probing))
+}
+
 const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined): RequestBody => {
   let onReadable: (() => void) | undefined
   let askContinue = sendContinue
   let over = false
+  let watched = false
   // Node tells the end of a body one callback after its last byte; where the length is known, the last piece can say so itself.
   const length = request.headers["content-length"]
   let expected = length === undefined ? Number.POSITIVE_INFINITY : Number(length)
@@ -64,6 +78,9 @@ const bodyOf = (request: IncomingMessage, sendContinue: (() => void) | undefined
       request.read()
       return { data, end: true }
     }
+    // A body that came with its head needs no watching, and most do.
+    if (!watched) watchPaused(request)
+    watched = true
     return data.length > 0 ? { data, end: false } : undefined
   }
   return {

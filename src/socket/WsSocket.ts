@@ -34,13 +34,31 @@ const pairs = (raw: ReadonlyArray<string>): Headers => {
   return headers
 }
 
+/**
+ * Pauses and resumes a socket. One that is not read from does not notice that its peer is gone, so it is written to: a pong that nobody asked for
+ * (RFC 6455, 5.5.3), which a peer ignores and a dead connection answers with an error.
+ */
+const makeReading = (ws: WebSocket): ((on: boolean) => void) => {
+  let probing: ReturnType<typeof setInterval> | undefined
+  const probe = () => {
+    // With bytes still to leave, the kernel tells without being asked.
+    if (ws.readyState === WebSocket.OPEN && ws.bufferedAmount === 0) ws.pong()
+  }
+  const stop = () => clearInterval(probing)
+  ws.once("close", stop)
+  return (on) => {
+    stop()
+    if (ws.readyState !== WebSocket.OPEN) return
+    if (on) return ws.resume()
+    ws.pause()
+    probing = setInterval(probe, limits.pausedProbeMs)
+    probing.unref()
+  }
+}
+
 /** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
 export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket => {
-  const inbox = new Inbox(limits.socketHighWaterBytes, (on) => {
-    if (ws.readyState !== WebSocket.OPEN) return
-    if (on) ws.resume()
-    else ws.pause()
-  })
+  const inbox = new Inbox(limits.socketHighWaterBytes, makeReading(ws))
   let waiting: Array<() => void> = []
   const wake = () => {
     const woken = waiting

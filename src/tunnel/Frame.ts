@@ -63,7 +63,7 @@ export const WebSocketOpenRequest = Wire.tagged(4, "WebSocketOpen", { target: Wi
 const webSocketMessage = { data: Wire.data, binary: Wire.bool, finish: Wire.bool } as const
 /** A message, or a fragment of one, from the visitor. */
 export const WebSocketMessageDown = Wire.tagged(5, "WebSocketMessage", webSocketMessage)
-/** The visitor closed. `code` is null where none was given (RFC 6455 code 1005) or the socket broke (1006). */
+/** The visitor closed. `code` is null where none was given, and 1006 (RFC 6455, 7.4.1) where its socket broke. */
 export const WebSocketCloseDown = Wire.tagged(6, "WebSocketClose", {
   code: Wire.optional(Wire.u16),
   reason: Wire.str

@@ -245,6 +245,12 @@ export const table = {
     why: "access lines waiting for a slow log; further ones are dropped and counted rather than holding up visitors",
     enforcedBy: "telemetry/AccessLog.ts"
   },
+  pausedProbeMs: {
+    value: 40,
+    unit: "ms",
+    why: "how often a socket that is not read from is asked whether it still stands: its reset would go unnoticed, and the other side is to hear within 100 ms",
+    enforcedBy: "socket/WsSocket.ts"
+  },
   requestHeadMs: {
     value: 15_000,
     unit: "ms",

@@ -151,16 +151,16 @@ describe("a WebSocket", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  for (const [what, code] of [
-    ["no code", 1005],
-    ["a broken socket", 1006]
+  for (const [what, code, travels] of [
+    ["no code", 1005, null],
+    ["a broken socket", 1006, 1006]
   ] as const) {
-    it.effect(`${what} travels as null`, () =>
+    it.effect(`${what} travels as ${travels}`, () =>
       Effect.gen(function* () {
         const { app, socket } = yield* connected
         if (code === 1006) socket.terminateUnsafe()
         else socket.closeUnsafe(1005, "")
-        assert.deepStrictEqual(yield* app.next, { _tag: "WebSocketClose", code: null, reason: "" })
+        assert.deepStrictEqual(yield* app.next, { _tag: "WebSocketClose", code: travels, reason: "" })
         yield* atRest
       }).pipe(Effect.provide(gatewayAlone()))
     )
@@ -174,7 +174,7 @@ describe("a WebSocket", () => {
       socket.terminateUnsafe()
       yield* settle
       const frames = yield* app.pending
-      assert.deepStrictEqual(frames.at(-1), { _tag: "WebSocketClose", code: null, reason: "" })
+      assert.deepStrictEqual(frames.at(-1), { _tag: "WebSocketClose", code: 1006, reason: "" })
       yield* atRest
     }).pipe(Effect.provide(gatewayAlone()))
   )
@@ -331,7 +331,7 @@ describe("a WebSocket that fails", () => {
       const app = yield* hub.next
       yield* settle
       visitor.leave()
-      assert.deepStrictEqual(yield* app.next, { _tag: "WebSocketClose", code: null, reason: "" })
+      assert.deepStrictEqual(yield* app.next, { _tag: "WebSocketClose", code: 1006, reason: "" })
       yield* atRest
     }).pipe(Effect.provide(gatewayAlone()))
   )

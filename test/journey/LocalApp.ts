@@ -105,7 +105,10 @@ export const startLocalApp = Effect.gen(function* () {
       closes.push([code, reason.toString()])
     })
     ws.on("error", () => {})
-    if (url.pathname === "/close") return ws.close(Number(url.searchParams.get("code")), "the app is done")
+    if (url.pathname === "/close") {
+      const code = url.searchParams.get("code")
+      return code === null ? ws.close() : ws.close(Number(code), "the app is done")
+    }
     if (url.pathname === "/drop") return ws.terminate()
     if (url.pathname === "/count") {
       let n = 0

@@ -26,6 +26,13 @@ class Tunnel extends Context.Service<
   )
 }
 
+/** Waits until the app has seen another close than those counted. */
+const closeSeen = (app: LocalApp, count: number) =>
+  Processes.within(
+    2_000,
+    Effect.suspend(() => (app.closes.length > count ? Effect.void : Effect.fail(new Error("not told"))))
+  )
+
 const median = (values: ReadonlyArray<number>) => [...values].sort((a, b) => a - b)[values.length >> 1] as number
 
 layer(Tunnel.layer, { excludeTestServices: true, timeout: 60_000 })("through serve and expose", (it) => {
@@ -211,14 +218,35 @@ layer(Tunnel.layer, { excludeTestServices: true, timeout: 60_000 })("through ser
           const count = app.closes.length
           const theirs = yield* Processes.openWebSocket(hub.port, "/ws")
           theirs.close(code, "bye now")
-          yield* Processes.within(
-            2_000,
-            Effect.suspend(() => (app.closes.length > count ? Effect.void : Effect.fail(new Error("not told"))))
-          )
+          yield* closeSeen(app, count)
           assert.deepStrictEqual(app.closes.at(-1), [code, "bye now"])
         }).pipe(Effect.scoped)
       )
     }
+    it.effect("closed without a code is closed without one at the other end, both ways", () =>
+      Effect.gen(function* () {
+        const { app, hub } = yield* Tunnel
+        const ours = yield* Processes.openWebSocket(hub.port, "/close")
+        assert.deepStrictEqual(yield* Processes.closed(ours), [1005, ""])
+        const count = app.closes.length
+        const theirs = yield* Processes.openWebSocket(hub.port, "/ws")
+        theirs.close()
+        yield* closeSeen(app, count)
+        assert.deepStrictEqual(app.closes.at(-1), [1005, ""])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("whose visitor is gone without a close is no orderly close for the app", () =>
+      Effect.gen(function* () {
+        const { app, hub } = yield* Tunnel
+        const count = app.closes.length
+        const theirs = yield* Processes.openWebSocket(hub.port, "/ws")
+        theirs.terminate()
+        yield* closeSeen(app, count)
+        assert.deepStrictEqual(app.closes.at(-1), [1006, ""])
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("that the app drops is not closed in order", () =>
       Effect.gen(function* () {
         const { hub } = yield* Tunnel

@@ -51,6 +51,11 @@ const closeOf = (ws: WebSocket) =>
     ws.on("close", (code, reason) => resume(Effect.succeed([code, reason.toString()] as const)))
   })
 
+const nextMessage = (ws: WebSocket) =>
+  Effect.callback<string>((resume) => {
+    ws.once("message", (data) => resume(Effect.succeed(data.toString())))
+  })
+
 describe("forwarding WebSockets to a local port", () => {
   it.live("passes target, cookies, origin and subprotocols down, and the app's choice and cookies up", () =>
     Effect.gen(function* () {
@@ -215,6 +220,17 @@ describe("forwarding WebSockets to a local port", () => {
       yield* first.hub.answer
       first.hub.down(route(1), { _tag: "RequestAbort", code: "cancelled" })
       assert.strictEqual((yield* Fiber.join(closed))[0], 1006)
+
+      const broken = yield* socketApp()
+      open(broken.hub)
+      const { ws } = yield* broken.local
+      const got = yield* Effect.forkScoped(nextMessage(ws), { startImmediately: true })
+      const cut = yield* Effect.forkScoped(closeOf(ws), { startImmediately: true })
+      yield* broken.hub.answer
+      say(broken.hub, bytes("last"), { binary: false })
+      broken.hub.down(route(1), { _tag: "WebSocketClose", code: 1006, reason: "" })
+      assert.strictEqual(yield* Fiber.join(got), "last")
+      assert.strictEqual((yield* Fiber.join(cut))[0], 1006)
 
       const second = yield* socketApp()
       open(second.hub)

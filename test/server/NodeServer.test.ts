@@ -283,6 +283,21 @@ describe("HTTP over real sockets", () => {
     }).pipe(Effect.provide(served(ends)))
   })
 
+  it.live("a visitor that resets while its upload waits for credit is told to the app within 100 ms", () =>
+    Effect.gen(function* () {
+      const { hub, port } = yield* start
+      const visitor = yield* raw(port)
+      visitor.write("POST / HTTP/1.1", "Host: web.localhost", "Content-Length: 100000000", "", "")
+      visitor.socket.write(bytes(32 * 1024 * 1024))
+      const conversation = yield* hub.next
+      yield* conversation.greet(limits.windowBytesInitial)
+      yield* Effect.forever(Effect.timeout(conversation.next, 300)).pipe(Effect.ignore)
+      visitor.socket.resetAndDestroy()
+      const told = yield* Effect.timeout(conversation.next, 100)
+      assert.deepStrictEqual(told, { _tag: "RequestAbort", code: "cancelled" })
+    }).pipe(Effect.provide(served()))
+  )
+
   it.live("an app's failure after the head breaks the transfer behind what was already sent", () =>
     Effect.gen(function* () {
       const { hub, port } = yield* start
@@ -471,9 +486,32 @@ describe("WebSockets over real sockets", () => {
       yield* third.reply(open)
       yield* broken.opened
       broken.ws.terminate()
-      assert.deepStrictEqual(yield* third.next, { _tag: "WebSocketClose", code: null, reason: "" })
+      assert.deepStrictEqual(yield* third.next, { _tag: "WebSocketClose", code: 1006, reason: "" })
     }).pipe(Effect.provide(served()))
   )
+
+  for (const how of ["resetAndDestroy", "destroy"] as const) {
+    it.live(
+      `whose visitor is gone by ${how} while its messages wait for credit are told to the app within 100 ms`,
+      () =>
+        Effect.gen(function* () {
+          const { hub, port } = yield* start
+          const visitor = yield* raw(port)
+          visitor.write(upgradeHead("/", "web.localhost"))
+          const conversation = yield* hub.next
+          yield* conversation.greet(limits.windowBytesInitial)
+          yield* conversation.reply({ _tag: "WebSocketOpen", headers: [], canHibernate: false })
+          yield* visitor.until((t) => t.endsWith("\r\n\r\n"))
+          const message = Buffer.alloc(14 + 65_536)
+          message.set([0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0])
+          for (let i = 0; i < 300; i++) visitor.socket.write(message)
+          yield* Effect.forever(Effect.timeout(conversation.next, 300)).pipe(Effect.ignore)
+          visitor.socket[how]()
+          const told = yield* Effect.timeout(conversation.next, 100)
+          assert.deepStrictEqual(told, { _tag: "WebSocketClose", code: 1006, reason: "" })
+        }).pipe(Effect.provide(served()))
+    )
+  }
 
   it.live("that the app refuses get the app's answer; that nobody serves, a close code", () =>
     Effect.gen(function* () {
@@ -496,7 +534,7 @@ describe("WebSockets over real sockets", () => {
       visitor.write(upgradeHead("/", "web.localhost"))
       const conversation = yield* hub.next
       visitor.socket.end()
-      assert.deepStrictEqual(yield* conversation.next, { _tag: "WebSocketClose", code: null, reason: "" })
+      assert.deepStrictEqual(yield* conversation.next, { _tag: "WebSocketClose", code: 1006, reason: "" })
     }).pipe(Effect.provide(served()))
   )
 
