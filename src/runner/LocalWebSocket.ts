@@ -31,6 +31,10 @@ const refused = (stream: WebSocketStream, target: Target, error: DialError): Eff
     const headers: HeaderList = [...refusalHeaders(refusal.headers), ["Content-Length", String(refusal.body.length)]]
     return stream.refusal.respond(refusal.status, headers, refusal.body)
   }
+  if (error.reason === "Refused") {
+    const message = `the app's answer to the WebSocket handshake breaks the rules: ${error.message}`
+    return Effect.fail(new AppFailure({ code: "protocol_error", message }))
+  }
   const where = `${target.protocol}//${authority(target)}`
   const message = `no WebSocket could be opened at ${where}: ${error.message}; is the app running?`
   return Effect.fail(new AppFailure({ code: "app_unreachable", message }))

@@ -150,12 +150,15 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
       })
     }
     const onError = (error: Error) => {
+      const { code } = error as NodeJS.ErrnoException
+      // The system's errors have its code. Those of `ws` have none, and those of the parser one of its own: somebody answered, and not as a WebSocket.
+      const answered = code === undefined || code.startsWith("HPE_")
       const timedOut = error.message.includes("timed out")
       resume(
         Effect.fail(
           new DialError({
             url,
-            reason: timedOut ? "Timeout" : "Unreachable",
+            reason: timedOut ? "Timeout" : answered ? "Refused" : "Unreachable",
             status: undefined,
             message: error.message === "" ? String((error as NodeJS.ErrnoException).code ?? error) : error.message
           })

@@ -212,6 +212,16 @@ describe("forwarding WebSockets to a local port", () => {
     })
   )
 
+  it.live("an app that answers the handshake against the rules is told as such, not as out of reach", () =>
+    Effect.gen(function* () {
+      // It takes the WebSocket, and none of the subprotocols that the visitor insists on.
+      const { hub } = yield* socketApp()
+      open(hub, "/socket", [["Sec-WebSocket-Protocol", "chat"]])
+      const frame = yield* hub.answer
+      assert.deepInclude(frame, { _tag: "ResponseAbort", code: "protocol_error" })
+    })
+  )
+
   it.live("a visitor that is cut off cuts the app's socket, and an app that breaks off aborts the visitor's", () =>
     Effect.gen(function* () {
       const first = yield* socketApp()
