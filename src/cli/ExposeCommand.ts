@@ -141,7 +141,12 @@ const expose = Effect.fnUntraced(function* (options: {
     yield* Effect.forkScoped(
       Stream.runForEach(SubscriptionRef.changes(status), (next) => Effect.sync(() => onStatus(next)))
     )
-    return yield* refused
+    return yield* Effect.onInterrupt(refused, () =>
+      Effect.sync(() => {
+        state = ExposeState.left(state)
+        if (state.open > 0) tell({ _tag: "Leaving", open: state.open })
+      })
+    )
   }).pipe(Effect.provide(runner))
 }, Effect.scoped)
 

@@ -6,10 +6,11 @@
 import type { LinkState, RequestEntry } from "./ExposeState.ts"
 import { duration, printable } from "./LiveView.ts"
 
-/** What is told: the connection as it changes, and each request once it has ended. */
+/** What is told: the connection as it changes, each request once it has ended, and that the command leaves while some are open. */
 export type ExposeEvent =
   | { readonly _tag: "Link"; readonly link: LinkState }
   | { readonly _tag: "Request"; readonly request: RequestEntry }
+  | { readonly _tag: "Leaving"; readonly open: number }
 
 /** Words a line with what came before it: the second connection is told otherwise than the first. */
 export interface Teller {
@@ -29,6 +30,7 @@ export const plain = (target: string): Teller => {
         const why = cause === undefined ? "" : `: ${printable(cause)}`
         return `${printable(method)} ${printable(target)} ${outcome} ${duration(durationMs ?? 0)}${why}`
       }
+      if (event._tag === "Leaving") return `leaving: ${event.open} open may finish; a second signal ends at once`
       const { link } = event
       switch (link._tag) {
         case "Connecting":
@@ -61,6 +63,7 @@ export const json = (target: string): Teller => {
         const { cause, durationMs, failed, method, status, target } = event.request
         return JSON.stringify({ event: "request", method, target, status: status ?? null, durationMs, failed, cause })
       }
+      if (event._tag === "Leaving") return JSON.stringify({ event: "leaving", open: event.open })
       const { link } = event
       switch (link._tag) {
         case "Connecting":

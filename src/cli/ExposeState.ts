@@ -28,6 +28,8 @@ export interface ExposeState {
   readonly name: string
   readonly target: string
   readonly link: LinkState
+  /** The command was told to end, and open requests may finish. */
+  readonly leaving: boolean
   readonly requests: ReadonlyArray<RequestEntry>
   readonly open: number
   readonly answered: number
@@ -42,6 +44,7 @@ export const initial = (name: string, target: string): ExposeState => ({
   name,
   target,
   link: { _tag: "Connecting" },
+  leaving: false,
   requests: [],
   open: 0,
   answered: 0,
@@ -50,6 +53,9 @@ export const initial = (name: string, target: string): ExposeState => ({
 
 /** The connection changed. */
 export const linkChanged = (state: ExposeState, link: LinkState): ExposeState => ({ ...state, link })
+
+/** The command was told to end. */
+export const left = (state: ExposeState): ExposeState => ({ ...state, leaving: true })
 
 /** A visitor's request reached us. */
 export const requestStarted = (

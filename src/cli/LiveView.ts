@@ -134,7 +134,15 @@ export const render = (state: ExposeState, glass: Glass): ReadonlyArray<string> 
     [{ text: `  ${state.open} open · ${state.answered} answered · ${state.failed} failed` }],
     []
   ]
-  const below: ReadonlyArray<ReadonlyArray<Span>> = [[], [{ text: "Ctrl-C ends it", tone: "dim" }]]
+  const below: ReadonlyArray<ReadonlyArray<Span>> = [
+    [],
+    [
+      {
+        text: state.leaving ? "leaving once these are done; Ctrl-C again ends it at once" : "Ctrl-C ends it",
+        tone: "dim"
+      }
+    ]
+  ]
   const room = Math.max(0, glass.rows - above.length - below.length)
   const requests = state.requests.slice(0, room).map((entry) => requestSpans(entry, glass))
   return [...above, ...requests, ...below].slice(0, glass.rows).map((spans) => paint(spans, glass))

@@ -286,9 +286,14 @@ describe("a second signal", () => {
           Effect.repeat({ while: ({ status }) => status === 200 })
         )
         assert.include(refused.body, "draining")
+        yield* exposed.signal("SIGTERM")
+        yield* exposed.said(/^leaving: 1 open may finish; a second signal ends at once$/m)
+        assert.isNull(exposed.child.exitCode)
         assert.isNull(server.child.exitCode)
         yield* server.signal("SIGTERM")
         assert.strictEqual((yield* server.ended).code, 143)
+        yield* exposed.signal("SIGTERM")
+        assert.strictEqual((yield* exposed.ended).code, 143)
       }).pipe(Effect.scoped),
     timeout
   )

@@ -36,7 +36,8 @@ const events: ReadonlyArray<ExposeEvent> = [
     }
   },
   { _tag: "Link", link: { _tag: "Waiting", retryInMs: 400, cause: "connection lost" } },
-  connected(3)
+  connected(3),
+  { _tag: "Leaving", open: 2 }
 ]
 const told = (teller: Teller) => events.map((event) => teller.line(event)).filter((line) => line !== undefined)
 
@@ -46,7 +47,8 @@ it("plain lines tell the URL once, then what changes", () => {
     "GET /a·[31m 200 12 ms",
     "GET /b - failed 3 ms: nothing answers·",
     "not connected: connection lost; next try in 400 ms",
-    "connected again: http://web.localhost:6420 -> http://127.0.0.1:3000"
+    "connected again: http://web.localhost:6420 -> http://127.0.0.1:3000",
+    "leaving: 2 open may finish; a second signal ends at once"
   ])
 })
 
@@ -67,7 +69,8 @@ it("JSON lines carry the same, for programs", () => {
         cause: "nothing answers\u0007"
       },
       { event: "disconnected", cause: "connection lost", retryInMs: 400 },
-      { event: "connected", url, target }
+      { event: "connected", url, target },
+      { event: "leaving", open: 2 }
     ]
   )
   for (const line of told(json(target))) assert.notInclude(line, "\n")

@@ -43,6 +43,12 @@ describe("the live view", () => {
     assert.include(lines.join("\n"), "1 open · 1 answered · 0 failed")
   })
 
+  it("says that it leaves, and how not to wait", () => {
+    assert.strictEqual(render(connected, glass).at(-1), "Ctrl-C ends it")
+    const last = render(ExposeState.left(connected), glass).at(-1)
+    assert.strictEqual(last, "leaving once these are done; Ctrl-C again ends it at once")
+  })
+
   it("shows as failed what began and broke off, and why", () => {
     let state = ExposeState.requestStarted(connected, request(1, "/half"))
     state = ExposeState.requestEnded(state, { id: 1, status: 200, durationMs: 5, failed: true, cause: "it broke" })
