@@ -44,7 +44,8 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
   readonly streams: Streams
   readonly directory: () => RunnerDirectory
   readonly uplink: MakeUplink
-  readonly subjectOf: (gatewayId: number) => string
+  /** Says an end in the hub's own name, and again while the bus cannot. */
+  readonly tellGateway: (gatewayId: number, envelopes: ReadonlyArray<Uplink>) => Effect.Effect<void>
   readonly isDraining: () => boolean
 }) {
   const routes = yield* RouteStore
@@ -75,9 +76,16 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
         RouteTableFull: () => refuse(downlink, "overloaded", "the hub's route table is full"),
         // The same opening frame again: the first is on its way, and a request must not be run twice.
         RouteTaken: () => Effect.void,
-        // The gateway cannot be told, so nobody waits for an answer.
+        // It may have arrived all the same: a gateway that heard of us waits for more, and is told that none will come.
         BusError: () =>
-          lastWord(session, { ...downlink, index: 0, frame: { _tag: "RequestAbort", code: "publish_failed" } })
+          Effect.andThen(
+            lastWord(session, { ...downlink, index: 0, frame: { _tag: "RequestAbort", code: "publish_failed" } }),
+            publishUp(session, downlink.route, {
+              _tag: "ResponseAbort",
+              code: "publish_failed",
+              message: "the hub could not say that it took the request"
+            })
+          )
       })
     )
   }
@@ -93,7 +101,7 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
   }
 
   const publishUp = (session: Session, route: RouteKey, frame: ResponseFrame) =>
-    Effect.ignore(bus.publish(options.subjectOf(route.gatewayId), [uplink(session, route, 0, frame)], "each"))
+    options.tellGateway(route.gatewayId, [uplink(session, route, 0, frame)])
 
   const lastWord = (session: Session, downlink: Downlink): Effect.Effect<void> => {
     const { route, index, frame } = downlink

@@ -111,7 +111,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const downlink: DownlinkHandler = yield* makeDownlink({
     streams,
     uplink,
-    subjectOf,
+    tellGateway: (gatewayId, envelopes) => tellGateway(gatewayId, envelopes),
     directory: () => directory,
     isDraining: () => draining
   })

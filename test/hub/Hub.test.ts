@@ -351,6 +351,36 @@ describe("a session", () => {
     }).pipe(Effect.provide(hubAlone()))
   )
 
+  it.effect("is ended on both sides where the bus took the first Credit and said that it had not", () => {
+    let failing = true
+    const bus = Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (real) => ({
+        ...real,
+        publish: (subject, envelopes, delivery) =>
+          Effect.tap(real.publish(subject, envelopes, delivery), () =>
+            failing && delivery === "each"
+              ? Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+              : Effect.void
+          )
+      }))
+    ).pipe(Layer.provide(busMemory))
+    return Effect.gen(function* () {
+      const visitor = yield* gateway
+      const runner = yield* connect({ name: "web" })
+      yield* visitor.open("web", 1, get("/"))
+      // The gateway heard of the hub, and would wait for more.
+      assert.strictEqual((yield* visitor.next).frame._tag, "Credit")
+      failing = false
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude((yield* visitor.next).frame, { _tag: "ResponseAbort", code: "publish_failed" })
+      // The runner was spared the request, and gets the next one.
+      yield* visitor.open("web", 2, get("/"))
+      assert.strictEqual((yield* runner.nextFrame).route.requestId, 2)
+      assert.deepInclude(yield* RouteStore.use((routes) => routes.counts), { ...atRest, Open: 1, Closed: 1 })
+    }).pipe(Effect.provide(hubLayer().pipe(Layer.provideMerge(Layer.mergeAll(bus, routesMemory, layerOpen)))))
+  })
+
   it.effect("is told of its end to a gateway whose inbox was full, once there is room", () => {
     let full = false
     const bus = Layer.effect(
