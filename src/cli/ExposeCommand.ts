@@ -125,8 +125,8 @@ const expose = Effect.fnUntraced(function* (options: {
   const onStatus = (status: Runner.RunnerStatus) => {
     const link = linkOf(status)
     state = ExposeState.linkChanged(state, link)
-    // A refusal ends the command, which says it once and on standard error.
-    if (link._tag !== "Refused" || options.json) tell({ _tag: "Link", link })
+    // A refusal ends the command, most often before anybody listens here: it is told there.
+    if (link._tag !== "Refused") tell({ _tag: "Link", link })
   }
   const runner = Runner.layer({ hubUrl: hub.href, name, token }).pipe(
     Layer.provide(LocalForward.layer(localTarget(target))),
@@ -147,7 +147,15 @@ const expose = Effect.fnUntraced(function* (options: {
         if (state.open > 0) tell({ _tag: "Leaving", open: state.open })
       })
     )
-  }).pipe(Effect.provide(runner))
+  }).pipe(
+    Effect.provide(runner),
+    Effect.tapError(({ message }) =>
+      Effect.sync(() => {
+        // People read it on standard error.
+        if (options.json) tell({ _tag: "Link", link: { _tag: "Refused", cause: message } })
+      })
+    )
+  )
 }, Effect.scoped)
 
 /** The subcommand. */

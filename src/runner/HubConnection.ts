@@ -76,7 +76,7 @@ const describeClose = (closed: SocketClosed): ConnectionEnd => {
   return {
     _tag: "Closed",
     reason,
-    cause: closed.reason === "" || closed.reason === means ? means : `${means}: ${closed.reason}`
+    cause: closed.reason.startsWith(means) ? closed.reason : closed.reason === "" ? means : `${means}: ${closed.reason}`
   }
 }
 

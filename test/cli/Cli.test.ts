@@ -230,8 +230,16 @@ describe("wayleave expose", () => {
         assert.notInclude(unknown.stderr + unknown.stdout, "bad-token")
         assert.strictEqual(unknown.code, 1)
         const elsewhere = yield* run(expose("api", "--token-file", good))
-        assert.match(elsewhere.stderr, /refused: the token does not cover this name/)
+        assert.match(
+          elsewhere.stderr,
+          /refused: the token does not cover this name \(the token does not cover the name api\)/
+        )
         assert.strictEqual(elsewhere.code, 1)
+        const told = yield* run(expose("api", "--token-file", good, "--json"))
+        assert.deepStrictEqual(JSON.parse(told.stdout), {
+          event: "refused",
+          cause: "the token does not cover the name api"
+        })
         const welcome = yield* start(expose("web-1", "--token-file", good))
         yield* welcome.said(/^http:\/\/web-1\.localhost/)
       }).pipe(Effect.scoped),
