@@ -3,7 +3,7 @@
  * Node is told so in one sentence.
  */
 import { execFileSync, spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -70,6 +70,8 @@ describe("the package", () => {
 
   it("in a clone is made by npm ci, and its command runs there, on a Node of the clone's own", () => {
     assert.strictEqual(manifest.scripts.prepare, "npm run build")
+    // npm makes a command executable when it links it, once; what was built again since has to be by itself.
+    assert.notStrictEqual(statSync(join(root, "dist/cli/main.js")).mode & 0o100, 0)
     assert.include(run("npx", ["--no-install", "wayleave", "--version"], root), manifest.version)
   })
 
