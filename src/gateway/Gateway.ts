@@ -9,6 +9,7 @@ import { MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import type { Envelope } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { Soon } from "../tunnel/Turn.ts"
 import { forwardedHeaders } from "./ForwardedHeaders.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import { meter as makeMeter } from "./GatewayMetrics.ts"
@@ -133,7 +134,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, nowMs },
+    { replyTo, nowMs, soon: yield* Soon },
     meter
   )
   const parts: GatewayParts = {

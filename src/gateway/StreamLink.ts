@@ -14,6 +14,7 @@ import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } fr
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
+import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 
 /** The visitor's side of a stream, as the link calls it. */
@@ -36,6 +37,8 @@ export interface LinkOptions {
   readonly replyTo: Subject
   readonly nowMs: () => number
   readonly bounds?: WindowBounds
+  /** Defers to the end of the present job. */
+  readonly soon: Turn
 }
 
 /** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
@@ -120,7 +123,13 @@ export class StreamLink {
   /** Takes one reply. Two locks: the hub's route check let it through, and here it must come from the session the stream was given to. */
   receive(uplink: Uplink): Refusal | undefined {
     if (this.session === undefined) this.session = uplink.session
-    else if (this.session !== uplink.session || uplink.generation < this.generation) return "Foreign"
+    else if (this.session !== uplink.session) return "Foreign"
+    if (uplink.generation < this.generation) {
+      // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
+      if (uplink.frame._tag !== "Credit") return "Foreign"
+      if (!this.over) this.take(uplink.frame)
+      return undefined
+    }
     this.generation = uplink.generation
     // A session that moved to another hub answers from there, and is answered there.
     this.hub = uplink.replyTo
@@ -232,7 +241,7 @@ export class StreamLink {
   readonly wake = (): void => {
     if (this.roused) return
     this.roused = true
-    if (this.waiter !== undefined) queueMicrotask(() => this.rouse())
+    if (this.waiter !== undefined) this.options.soon(() => this.rouse())
   }
 
   private rouse(): void {

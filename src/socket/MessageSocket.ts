@@ -6,6 +6,7 @@
  */
 import { Context, Data, Effect, Stream } from "effect"
 import { limits } from "../tunnel/Limits.ts"
+import type { Turn } from "../tunnel/Turn.ts"
 
 /** One message as received. `data` is a view of the read buffer and UTF-8 where not `binary`. */
 export interface SocketMessage {
@@ -117,10 +118,12 @@ export class Inbox {
   private closeListeners: Array<(closed: SocketClosed) => void> = []
   private readonly highWaterBytes: number
   private readonly reading: (on: boolean) => void
+  private readonly soon: Turn
 
-  constructor(highWaterBytes: number, reading: (on: boolean) => void) {
+  constructor(highWaterBytes: number, reading: (on: boolean) => void, soon: Turn = queueMicrotask) {
     this.highWaterBytes = highWaterBytes
     this.reading = reading
+    this.soon = soon
   }
 
   offer(message: SocketMessage): void {
@@ -129,7 +132,7 @@ export class Inbox {
     // One wake-up per turn, not per message: a read of the socket brings many.
     if (this.waiter !== undefined && !this.scheduled) {
       this.scheduled = true
-      queueMicrotask(() => this.flush())
+      this.soon(() => this.flush())
     }
     if (!this.stopped && this.bytes >= this.highWaterBytes) {
       this.stopped = true
@@ -211,8 +214,11 @@ export const fromParts = (
   })
 })
 
-/** Two ends of one connection in memory, with the same marks and close codes as a real one. */
-export const pair = (options: { readonly protocol: string }): readonly [MessageSocket, MessageSocket] => {
+/** Two ends of one connection in memory, with the same marks and close codes as a real one. `soon` is for simulations: see `tunnel/Turn.ts`. */
+export const pair = (options: {
+  readonly protocol: string
+  readonly soon?: Turn
+}): readonly [MessageSocket, MessageSocket] => {
   const make = (inbox: Inbox, peer: () => { readonly inbox: Inbox; readonly wake: () => void }) => {
     let waiting: Array<() => void> = []
     const wake = () => {
@@ -251,8 +257,8 @@ export const pair = (options: { readonly protocol: string }): readonly [MessageS
     }
     return { socket, wake }
   }
-  const leftInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && right.wake())
-  const rightInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && left.wake())
+  const leftInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && right.wake(), options.soon)
+  const rightInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && left.wake(), options.soon)
   const left: { readonly socket: MessageSocket; readonly wake: () => void } = make(leftInbox, () => ({
     inbox: rightInbox,
     wake: right.wake

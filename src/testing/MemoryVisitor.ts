@@ -6,6 +6,7 @@ import { Deferred, Effect } from "effect"
 import type { BodyPiece, HttpExchange, VisitorHead, VisitorUpgrade } from "../gateway/Visitor.ts"
 import { type MessageSocket, pair } from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
+import type { Turn } from "../tunnel/Turn.ts"
 
 /** What a visitor asks; the rest is a plain `GET /` from loopback. */
 export interface VisitorOptions extends Partial<VisitorHead> {
@@ -13,6 +14,8 @@ export interface VisitorOptions extends Partial<VisitorHead> {
   readonly unreadBytesMax?: number
   /** Whether the request has a body, to be sent with `send` and `endBody`. */
   readonly hasBody?: boolean
+  /** How a WebSocket in memory defers its wake-ups: for simulations. */
+  readonly soon?: Turn
 }
 
 /** An answer as the visitor has received it so far. */
@@ -220,7 +223,7 @@ export class MemoryUpgrade {
       }),
       accept: (headers, protocol) =>
         Effect.sync(() => {
-          const [ours, theirs] = pair({ protocol })
+          const [ours, theirs] = pair({ protocol, ...(options.soon && { soon: options.soon }) })
           this.socket = theirs
           if (this.left) ours.terminateUnsafe()
           Deferred.doneUnsafe(this.answer, Effect.succeed({ _tag: "Accepted", headers, socket: theirs }))

@@ -3,6 +3,10 @@
  * what it is told, and the contract that a route store of one's own has to keep.
  */
 
+/** A bus that fails, loses, repeats and delays by a seeded chance. */
+export * as FaultyBus from "./FaultyBus.ts"
+/** Connections that come late, stall, break or fall silent by a seeded chance. */
+export * as FaultySocket from "./FaultySocket.ts"
 /** Visitors in memory: slow, leaving, with bodies and trailers. */
 export * as MemoryVisitor from "./MemoryVisitor.ts"
 /** What every route store owes its hub, as a list of checks. */

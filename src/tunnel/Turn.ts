@@ -1,5 +1,6 @@
 /**
- * The end of the current turn of the event loop: when what the turn produced is written, in one message. A simulation swaps it for its own.
+ * When what was gathered is dealt with: at the end of the current turn of the event loop, or of the present job. A simulation swaps both for
+ * its own, and so decides what comes before what.
  */
 import { Context } from "effect"
 
@@ -12,3 +13,6 @@ export const Turn = Context.Reference<Turn>("wayleave/tunnel/Turn", {
     setImmediate(f)
   }
 })
+
+/** The end of the present job, before anything else is read: one wake-up is made of many there. */
+export const Soon = Context.Reference<Turn>("wayleave/tunnel/Soon", { defaultValue: () => queueMicrotask })

@@ -419,6 +419,24 @@ describe("failures", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
+  it.effect("sends on the credit that a slow bus brings after its runner has reconnected", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({ method: "POST", hasBody: true })
+      const app = yield* hub.opened
+      yield* app.publish(app.uplink({ _tag: "Informational", status: 103, headers: [] }, { generation: 2 }))
+      yield* app.publish(app.uplink({ _tag: "Credit", bytes: 1_000 }, { generation: 1 }))
+      visitor.send(Buffer.from("up"))
+      visitor.endBody()
+      assert.deepInclude(yield* app.next, { _tag: "RequestChunk", finish: true })
+      // The older connection is fenced all the same: what it says is not heard.
+      yield* app.publish(app.uplink(head(false, "old"), { generation: 1, index: 1 }))
+      yield* app.publish(app.uplink(head(false, "new"), { generation: 2, index: 1 }))
+      yield* visitor.received
+      assert.strictEqual(visitor.text, "new")
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
   it.effect("no runner is 503 at once, with advice when to come back", () =>
     Effect.gen(function* () {
       const { visitor } = yield* visit()

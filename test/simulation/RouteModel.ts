@@ -118,6 +118,11 @@ export class RouteModel {
     return this.find(key)?.state
   }
 
+  /** Whose a route is or was. */
+  ownerOf(key: RouteKey): SessionId | undefined {
+    return this.find(key)?.owner
+  }
+
   private find(key: RouteKey): ModelRoute | undefined {
     return this.routes.find((route) => same(route.key, key))
   }

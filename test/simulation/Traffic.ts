@@ -1,0 +1,256 @@
+/**
+ * What visitors ask in a simulation, what the app behind each runner answers, and what must be true of every answer. Every byte says whose it is
+ * and where it stands, so an answer that reaches somebody else, or arrives in another order, shows by itself.
+ */
+import { Effect } from "effect"
+import { Gateway } from "../../src/gateway/Gateway.ts"
+import { AppFailure, type RunnerApp } from "../../src/runner/RunnerApp.ts"
+import type { MessageSocket } from "../../src/socket/MessageSocket.ts"
+import { MemoryUpgrade, MemoryVisitor } from "../../src/testing/MemoryVisitor.ts"
+import { forgedStatus } from "./Watch.ts"
+import type { World } from "./World.ts"
+
+/** The bytes of one visit from `offset` on. */
+export const pattern = (visit: number, offset: number, length: number): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  for (let i = 0; i < length; i++) bytes[i] = (visit * 37 + (offset + i) * 11 + ((offset + i) >> 8)) & 0xff
+  return bytes
+}
+
+const follows = (visit: number, offset: number, data: Uint8Array): boolean =>
+  Buffer.compare(pattern(visit, offset, data.length), data) === 0
+
+const modes = ["whole", "streamed", "trailers", "echo", "fail", "hang", "return", "slow"] as const
+
+/** What a visit asks for: it stands in the target, so that the app needs no other knowledge. */
+interface Wish {
+  readonly visit: number
+  readonly mode: (typeof modes)[number]
+  readonly bytes: number
+}
+
+const targetOf = ({ bytes, mode, visit }: Wish) => `/${mode}/${visit}/${bytes}`
+const wishOf = (target: string): Wish => {
+  const [, mode, visit, bytes] = target.split("/")
+  return { mode: mode as Wish["mode"], visit: Number(visit), bytes: Number(bytes) }
+}
+
+/** The app behind every runner. Its waits are drawn from the world's chance. */
+export const app = (world: World): RunnerApp["Service"] => {
+  const wait = Effect.suspend(() => Effect.sleep(world.random.below(400)))
+  return {
+    request: Effect.fnUntraced(function* (stream) {
+      const { bytes, mode, visit } = wishOf(stream.target)
+      const headers = [["x-visit", String(visit)]] as const
+      const half = bytes >> 1
+      switch (mode) {
+        case "whole":
+          return yield* stream.respond(200, headers, pattern(visit, 0, bytes))
+        case "streamed":
+        case "trailers":
+          yield* stream.start(200, headers)
+          yield* stream.write(pattern(visit, 0, half))
+          yield* wait
+          yield* stream.write(pattern(visit, half, bytes - half))
+          return yield* stream.finish(mode === "trailers" ? [["x-end", String(visit)]] : undefined)
+        case "echo": {
+          yield* stream.start(200, headers)
+          while (!stream.bodyTaken && stream.end === undefined) {
+            const chunks = yield* Effect.catch(stream.pull, () => Effect.succeed([]))
+            if (chunks.length === 0) break
+            for (const chunk of chunks) yield* stream.write(chunk)
+          }
+          return yield* stream.finish()
+        }
+        case "fail":
+          yield* wait
+          return yield* new AppFailure({ code: "app_failed", message: "as it was told" })
+        case "hang":
+          return yield* Effect.never
+        case "return":
+          return
+        case "slow":
+          yield* wait
+          yield* wait
+          return yield* stream.respond(200, headers, pattern(visit, 0, bytes))
+      }
+    }),
+    webSocket: Effect.fnUntraced(function* (stream) {
+      const { bytes, visit } = wishOf(stream.target)
+      yield* stream.accept([["x-visit", String(visit)]])
+      let left = bytes
+      while (left > 0) {
+        const message = yield* Effect.catch(stream.pull, () => Effect.succeed(undefined))
+        if (message === undefined) return
+        yield* stream.send(message.data)
+        left -= message.data.length
+      }
+    })
+  }
+}
+
+/** Where a simulation says what went wrong, and what it counts. */
+export interface Ledger {
+  readonly world: World
+  readonly violate: (what: string) => void
+  /** A visitor who would wait for ever gives up after this long; where nothing is lost there is no reason to. */
+  readonly patienceMs: number
+  requests: number
+  complete: number
+  open: number
+}
+
+/** No visit may take longer, whatever befalls it. */
+const deadlineMs = 240_000
+
+const watchEnd = (ledger: Ledger, what: string, leave: () => void) =>
+  Effect.sleep(Math.min(ledger.patienceMs, deadlineMs)).pipe(
+    Effect.andThen(
+      Effect.sync(() => {
+        if (ledger.patienceMs >= deadlineMs) ledger.violate(`${what} did not end within its deadline`)
+        leave()
+      })
+    )
+  )
+
+/** What a visitor has received so far is the beginning of its own answer; the whole of it where the answer is complete. */
+const judge = (ledger: Ledger, wish: Wish, visitor: MemoryVisitor): void => {
+  const { answer } = visitor
+  const what = `visit ${wish.visit} (${wish.mode})`
+  if (answer.status === forgedStatus) return ledger.violate(`${what} got a forged answer`)
+  if (answer.state === "open") return ledger.violate(`${what} is still open`)
+  if (answer.status !== 200) return
+  const tag = answer.headers.find(([name]) => name === "x-visit")?.[1]
+  if (tag !== String(wish.visit)) return ledger.violate(`${what} got the answer to visit ${tag}`)
+  let offset = 0
+  for (const chunk of answer.chunks) {
+    if (!follows(wish.visit, offset, chunk)) return ledger.violate(`${what}: wrong bytes after ${offset}`)
+    offset += chunk.length
+  }
+  if (answer.state !== "complete") return
+  ledger.complete++
+  if (offset !== wish.bytes) ledger.violate(`${what} is complete with ${offset} of ${wish.bytes} bytes`)
+  if (wish.mode === "trailers" && answer.trailers.length === 0)
+    ledger.violate(`${what} is complete without its trailers`)
+}
+
+const sizes = [0, 1, 100, 3_000, 70_000, 300_000]
+
+/** One HTTP visit from its request to its end. */
+export const visitHttp = Effect.fnUntraced(function* (ledger: Ledger, host: string, visit: number) {
+  const { world } = ledger
+  const gateway = yield* Gateway
+  const pick = <A>(from: ReadonlyArray<A>): A => from[world.random.below(from.length)] as A
+  const mode = pick(modes)
+  const wish: Wish = { visit, mode, bytes: pick(sizes) }
+  const slow = world.random.below(4) === 0
+  const visitor = new MemoryVisitor({
+    method: mode === "echo" ? "POST" : "GET",
+    target: targetOf(wish),
+    headers: [["Host", host]],
+    hasBody: mode === "echo",
+    ...(slow && { unreadBytesMax: 10_000 })
+  })
+  world.note(`visit ${visit} asks ${host} for ${targetOf(wish)}`)
+  ledger.requests++
+  ledger.open++
+  const upload = Effect.gen(function* () {
+    for (let offset = 0; offset < wish.bytes; ) {
+      const length = Math.min(wish.bytes - offset, 1 + world.random.below(60_000))
+      visitor.send(pattern(visit, offset, length))
+      offset += length
+      if (world.random.below(2) === 0) yield* Effect.sleep(world.random.below(100))
+    }
+    visitor.endBody()
+  })
+  const reading = Effect.forever(
+    Effect.suspend(() => {
+      visitor.read(world.random.below(60_000))
+      return Effect.sleep(50)
+    })
+  )
+  const leaving =
+    world.random.below(5) === 0
+      ? Effect.andThen(
+          Effect.sleep(world.random.below(1_500)),
+          Effect.sync(() => visitor.leave())
+        )
+      : Effect.void
+  if (mode === "echo") yield* Effect.forkChild(upload)
+  if (slow) yield* Effect.forkChild(reading)
+  yield* Effect.forkChild(leaving)
+  yield* Effect.forkChild(watchEnd(ledger, `visit ${visit} (${mode})`, () => visitor.leave()))
+  yield* gateway.request(visitor.exchange)
+  world.note(`visit ${visit} ends ${visitor.answer.status} ${visitor.answer.state}`)
+  ledger.open--
+  judge(ledger, wish, visitor)
+})
+
+/** Sends messages and expects each back, in order, until the app or the visitor closes. */
+const converse = Effect.fnUntraced(function* (ledger: Ledger, visit: number, bytes: number, socket: MessageSocket) {
+  const { world } = ledger
+  let received = 0
+  const sending = Effect.gen(function* () {
+    for (let offset = 0; offset < bytes; ) {
+      const length = Math.min(bytes - offset, 1 + world.random.below(40_000))
+      socket.sendUnsafe(pattern(visit, offset, length), { binary: true, finish: true })
+      offset += length
+      yield* Effect.sleep(world.random.below(60))
+      if (world.random.below(40) === 0) socket.closeUnsafe(1000, "enough")
+    }
+  })
+  yield* Effect.forkChild(sending)
+  const receiving = Effect.forever(
+    Effect.map(socket.pull, (batch) => {
+      for (const { data } of batch) {
+        if (!follows(visit, received, data)) ledger.violate(`socket ${visit}: wrong bytes after ${received}`)
+        received += data.length
+      }
+    })
+  )
+  yield* Effect.ignore(receiving)
+  if (received === bytes) ledger.complete++
+  else if (received > bytes) ledger.violate(`socket ${visit} got ${received} of ${bytes} bytes back`)
+})
+
+/** One WebSocket visit from its handshake to its end. */
+export const visitSocket = Effect.fnUntraced(function* (ledger: Ledger, host: string, visit: number) {
+  const { world } = ledger
+  const gateway = yield* Gateway
+  const bytes = sizes[world.random.below(sizes.length)] as number
+  const visitor = new MemoryUpgrade({
+    target: targetOf({ visit, mode: "echo", bytes }),
+    headers: [
+      ["Host", host],
+      ["Connection", "Upgrade"],
+      ["Upgrade", "websocket"],
+      ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
+      ["Sec-WebSocket-Version", "13"]
+    ],
+    soon: world.soon
+  })
+  world.note(`socket ${visit} asks ${host} for ${bytes}`)
+  ledger.requests++
+  ledger.open++
+  const talking = Effect.flatMap(visitor.answered, (answer) => {
+    if (answer._tag === "Refused") return Effect.void
+    const tag = answer.headers.find(([name]) => name === "x-visit")?.[1]
+    // An error is told by an accepted socket that is closed at once; it carries no tag.
+    if (tag === undefined) return Effect.void
+    if (tag !== String(visit)) ledger.violate(`socket ${visit} got the answer to visit ${tag}`)
+    return converse(ledger, visit, bytes, answer.socket)
+  })
+  yield* Effect.forkChild(talking)
+  if (world.random.below(4) === 0) {
+    yield* Effect.forkChild(
+      Effect.andThen(
+        Effect.sleep(world.random.below(3_000)),
+        Effect.sync(() => visitor.leave())
+      )
+    )
+  }
+  yield* Effect.forkChild(watchEnd(ledger, `socket ${visit}`, () => visitor.leave()))
+  yield* gateway.upgrade(visitor.upgrade)
+  world.note(`socket ${visit} ends`)
+  ledger.open--
+})
