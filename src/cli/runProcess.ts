@@ -31,8 +31,15 @@ export const saying = <A, E extends { readonly message: string }, R>(effect: Eff
     return Effect.andThen(Console.error(error.userMessage), Effect.fail(error))
   })
 
+/** A killed npm or npx leaves what it started behind, which would hold the ports until somebody wonders: the shell between them keeps the signal. */
+const orphaned = Effect.suspend(() => {
+  const parent = process.ppid
+  return Effect.sleep("1 second").pipe(Effect.repeat({ while: () => process.ppid === parent }), Effect.asVoid)
+})
+
 /** Runs an effect as this process: signals, exit code, the platform's services. The demo ends the same way. */
 export const runProcess = <E>(effect: Effect.Effect<void, E, NodeServices.NodeServices>): void => {
   exitOnSecondSignal()
-  NodeRuntime.runMain(Effect.provide(effect, NodeServices.layer), { teardown })
+  const whole = process.env.npm_command === undefined ? effect : Effect.raceFirst(effect, orphaned)
+  NodeRuntime.runMain(Effect.provide(whole, NodeServices.layer), { teardown })
 }

@@ -20,12 +20,6 @@ const demo = (hubUrl: string) =>
     Layer.provideMerge(TunnelHttpServer.layer({ hubUrl, name: "demo", drain }))
   )
 
-/** A killed npm leaves its script's process behind, which would hold the ports until somebody wonders. */
-const orphaned = Effect.suspend(() => {
-  const parent = process.ppid
-  return Effect.sleep("1 second").pipe(Effect.repeat({ while: () => process.ppid === parent }))
-})
-
 const program = Effect.gen(function* () {
   // The demo is for this machine, whatever the environment says of a real server.
   const config = { ...(yield* resolve({})), host: "127.0.0.1", tokenFile: Option.none<string>() }
@@ -36,7 +30,7 @@ const program = Effect.gen(function* () {
       const { connected } = yield* Runner.Runner
       const { publicUrl } = yield* connected
       yield* Console.log(`\n  Open ${publicUrl}\n\n  Ctrl-C ends it\n`)
-      return yield* orphaned
+      return yield* Effect.never
     }).pipe(Effect.provide(demo(server.url)))
   }).pipe(Effect.provide(Server.layer(config)), Effect.provide(PlainLog.layer({ json: config.json })))
 })

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { run, start } from "./CommandProcess.ts"
+import { run, start, startByNpx } from "./CommandProcess.ts"
 
 const timeout = 60_000
 const anyPort = ["--port", "0", "--admin-port", "0"]
@@ -127,6 +127,19 @@ describe("wayleave serve", () => {
         const ended = yield* server.ended
         assert.strictEqual(ended.code, 0)
         assert.strictEqual(ended.stderr, "")
+      }),
+    timeout
+  )
+
+  it.live(
+    "ends with the npx that started it",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* startByNpx(["serve", ...anyPort])
+        yield* server.said(/wayleave listening/)
+        yield* server.signal("SIGTERM")
+        // Told once nobody holds its output any more: the server itself has ended, not only the shell.
+        assert.include((yield* server.ended).stdout, "draining")
       }),
     timeout
   )

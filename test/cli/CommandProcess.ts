@@ -31,9 +31,16 @@ const environment = (env: Readonly<Record<string, string>>): NodeJS.ProcessEnv =
 
 /** Starts `wayleave` with these arguments. */
 export const start = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}) =>
+  launch(process.execPath, [main, ...args], env)
+
+/** Starts it as npx does: under a shell, which is what a signal to npx ends. */
+export const startByNpx = (args: ReadonlyArray<string>) =>
+  launch("sh", ["-c", '"$0" "$@"; :', process.execPath, main, ...args], { npm_command: "exec" })
+
+const launch = (command: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
   Effect.acquireRelease(
     Effect.sync((): CommandProcess => {
-      const child = spawn(process.execPath, [main, ...args], {
+      const child = spawn(command, args, {
         env: environment(env),
         stdio: ["ignore", "pipe", "pipe"]
       })
