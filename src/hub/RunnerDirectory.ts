@@ -76,6 +76,11 @@ export const makeRunnerDirectory = Effect.fnUntraced(function* (
           if (session.openStreams < best.openStreams) best = session
         } else if (best.socket === undefined) best = session
       }
+      if (best !== undefined && entry.sessions.size > 1) {
+        // To the end of the line: among equals the one that waited longest is next.
+        entry.sessions.delete(best)
+        entry.sessions.add(best)
+      }
       return best
     },
     sessions: function* () {

@@ -70,6 +70,25 @@ describe("a request through the hub", () => {
     }).pipe(Effect.provide(hubAlone()))
   )
 
+  it.effect("goes to the session that waited longest where all have as few", () =>
+    Effect.gen(function* () {
+      const visitor = yield* gateway
+      const runners = yield* Effect.forEach([1, 2, 3], (session) => connect({ name: "web", session }))
+      const order: Array<string> = []
+      for (let i = 0; i < 6; i++) {
+        yield* visitor.open("web", i, get("/"))
+        const { session } = yield* visitor.next
+        order.push(session.slice(0, 2))
+        yield* (runners[Number(session.slice(0, 2)) - 1] as (typeof runners)[number]).frames([
+          { route: route(i), index: 0, frame: answer }
+        ])
+        yield* visitor.next
+        yield* settle
+      }
+      assert.deepStrictEqual(order, ["01", "02", "03", "01", "02", "03"])
+    }).pipe(Effect.provide(hubAlone()))
+  )
+
   it.effect("of which the opening frame comes twice is run once", () =>
     Effect.gen(function* () {
       const visitor = yield* gateway
