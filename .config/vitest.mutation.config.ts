@@ -4,9 +4,10 @@ import base from "./vitest.config.ts"
 const include = [
   "test/route/*.test.ts",
   "test/hub/*.test.ts",
+  "test/tunnel/Frame.test.ts",
   "test/tunnel/Sequence.test.ts",
   "test/tunnel/StreamState.test.ts",
   "test/tunnel/Credit.test.ts"
 ]
 
-export default { ...base, test: { ...base.test, include } }
+export default { ...base, test: { ...base.test, include, testTimeout: 4_000 } }

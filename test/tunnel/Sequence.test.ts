@@ -27,6 +27,11 @@ describe("Sequence", () => {
     assert.strictEqual(receiver.accept(0), "next")
   })
 
+  it("half of the circle is ahead, the other half behind", () => {
+    const verdict = (index: number) => new ReceiveSequence().accept(index)
+    assert.deepStrictEqual([1, 32_767, 32_768, 65_535].map(verdict), ["gap", "gap", "duplicate", "duplicate"])
+  })
+
   it("credit and aborts are always next, whatever index they carry", () => {
     const receiver = new ReceiveSequence()
     receiver.accept(0)
