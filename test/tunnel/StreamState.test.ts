@@ -104,6 +104,61 @@ describe("StreamState", () => {
     }
   })
 
+  it("each frame is its own event, by what it says of the end", () => {
+    const down: ReadonlyArray<RequestFrame> = [
+      start(false),
+      start(true),
+      chunkDown(false),
+      chunkDown(true),
+      { _tag: "RequestTrailers", headers: [] },
+      { _tag: "RequestAbort", code: "cancelled" },
+      { _tag: "WebSocketOpen", target: "/", headers: [] },
+      { _tag: "WebSocketMessage", data: none, binary: false, finish: true },
+      { _tag: "WebSocketClose", code: 1000, reason: "" },
+      { _tag: "Credit", bytes: 1 }
+    ]
+    assert.deepStrictEqual(down.map(requestEvent), [
+      "request",
+      "requestStreamed",
+      "requestChunk",
+      "requestEnd",
+      "requestEnd",
+      "requestAbort",
+      "socketAsk",
+      "messageDown",
+      "closeDown",
+      "creditDown"
+    ])
+    const up: ReadonlyArray<ResponseFrame> = [
+      { _tag: "Informational", status: 103, headers: [] },
+      head(false),
+      head(true),
+      chunkUp(false),
+      chunkUp(true),
+      { _tag: "ResponseTrailers", headers: [] },
+      { _tag: "ResponseAbort", code: "app_failed", message: "" },
+      { _tag: "WebSocketOpen", headers: [], canHibernate: false },
+      { _tag: "WebSocketMessage", data: none, binary: false, finish: true },
+      { _tag: "WebSocketMessageAck", index: 0 },
+      { _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false },
+      { _tag: "Credit", bytes: 1 }
+    ]
+    assert.deepStrictEqual(up.map(responseEvent), [
+      "informational",
+      "response",
+      "responseStreamed",
+      "responseChunk",
+      "responseEnd",
+      "responseEnd",
+      "responseAbort",
+      "socketAccept",
+      "messageUp",
+      "messageAck",
+      "closeUp",
+      "creditUp"
+    ])
+  })
+
   it.prop("once Ended, everything is ignored", { down: RequestFrame, up: ResponseFrame }, ({ down, up }) => {
     for (const event of [requestEvent(down), responseEvent(up)]) {
       const step = transition("Ended", event)
