@@ -5,6 +5,7 @@
  * `RouteStore.ts` makes a service of it. The states and what each means stand in `docs/internals/routes.md`.
  */
 import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import { Fifo } from "../tunnel/Fifo.ts"
 import { absurd, isTerminal, type ResponseFrame } from "../tunnel/Frame.ts"
 import { Tombstones } from "./Tombstones.ts"
 
@@ -64,37 +65,13 @@ interface Route {
   gone: boolean
 }
 
-/** Routes in the order in which they run out. One that is gone already is passed over when its turn comes. */
-class ExpiryQueue {
-  private items: Array<Route> = []
-  private head = 0
-  get length(): number {
-    return this.items.length - this.head
-  }
-  push(route: Route): void {
-    this.items.push(route)
-  }
-  peek(): Route | undefined {
-    return this.items[this.head]
-  }
-  drop(): void {
-    this.head++
-    if (this.head > 4096 && this.head * 2 > this.items.length) {
-      this.items = this.items.slice(this.head)
-      this.head = 0
-    } else if (this.head === this.items.length) {
-      this.items = []
-      this.head = 0
-    }
-  }
-}
-
 /** The states of all routes of one hub and every move between them. Plain data, told the time; the service around it is `RouteStore.ts`. */
 export class RouteTable {
   private readonly options: RouteTableOptions
   private readonly gateways = new Map<number, Gateway>()
   private readonly owners = new Map<SessionId, Owner>()
-  private readonly halfClosed = new ExpiryQueue()
+  /** In the order in which they run out. A route that moved on meanwhile is passed over when its turn comes. */
+  private readonly halfClosed = new Fifo<Route>()
   private readonly tombstones: Tombstones
   private readonly counts: { -readonly [State in LiveState]: number } = {
     Open: 0,
@@ -296,7 +273,7 @@ export class RouteTable {
     for (;;) {
       const route = this.halfClosed.peek()
       if (route === undefined) return false
-      this.halfClosed.drop()
+      this.halfClosed.shift()
       if (route.gone) continue
       this.bury(route, now)
       return true
@@ -308,7 +285,7 @@ export class RouteTable {
       const route = this.halfClosed.peek()
       if (route === undefined) break
       if (!route.gone && route.until > now) break
-      this.halfClosed.drop()
+      this.halfClosed.shift()
       if (!route.gone) this.bury(route, now)
     }
     this.tombstones.sweep(now)
