@@ -31,6 +31,26 @@ export const errors = {
     message: "No runner serves this name right now. It may be starting or reconnecting.",
     retryAfterSeconds: 2
   },
+  actor_not_found: {
+    status: 404,
+    closeCode: 1008,
+    title: "No such actor",
+    message: "There is no actor with this id, or it was destroyed."
+  },
+  actor_not_ready: {
+    status: 503,
+    closeCode: 1013,
+    title: "The actor did not start",
+    message: "The actor could not be started in time. Its runner may be starting, or have no room.",
+    retryAfterSeconds: 2
+  },
+  actor_stopped: {
+    status: 503,
+    closeCode: 1013,
+    title: "The actor stopped",
+    message: "The actor stopped before it had answered.",
+    retryAfterSeconds: 1
+  },
   runner_lost: {
     status: 502,
     closeCode: 1014,
@@ -154,6 +174,12 @@ export const fromAbortCode = (code: AbortCode): GatewayErrorCode => {
       return "overloaded"
     case "draining":
       return "draining"
+    case "actor_not_found":
+      return "actor_not_found"
+    case "actor_not_ready":
+      return "actor_not_ready"
+    case "actor_stopped":
+      return "actor_stopped"
     // The visitor cannot do anything about the difference, the operator sees it in logs and metrics.
     case "gap":
     case "session_lost":
@@ -182,6 +208,10 @@ export const neverSeen = (code: AbortCode): boolean => {
     case "session_lost":
     case "publish_failed":
     case "unknown_route":
+    // Asked for in vain already, for as long as may be.
+    case "actor_not_found":
+    case "actor_not_ready":
+    case "actor_stopped":
       return false
     default:
       return absurd(code)

@@ -107,6 +107,7 @@ export class StreamLink {
       _tag: "Downlink",
       replyTo: this.options.replyTo,
       name: this.name,
+      actor: "",
       traceparent: this.traceparent,
       route: this.route,
       index: this.sendSequence.indexOf(frame),

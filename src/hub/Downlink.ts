@@ -126,6 +126,7 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
       }
       case "LeaseRenewal":
         return routes.renew(envelope.gatewayId)
+      case "Wake":
       case "Uplink":
         // Answers go to gateways; one that strays here has no reader.
         return Effect.void

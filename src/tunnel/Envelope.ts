@@ -16,10 +16,14 @@ export type RouteKey = typeof RouteKey.Type
 export const SessionId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/)).pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type
 
-/** Gateway to hub. `traceparent` is W3C trace context, empty where the visitor's request is not traced. */
+/**
+ * Gateway to hub. An opening frame is meant for a runner's `name` or for one `actor`; the other is empty. `traceparent` is W3C trace context, empty
+ * where the visitor's request is not traced.
+ */
 export const Downlink = Schema.TaggedStruct("Downlink", {
   replyTo: Schema.String,
   name: Schema.String,
+  actor: Schema.String,
   traceparent: Schema.String,
   route: RouteKey,
   index: Wire.u16,
@@ -42,8 +46,20 @@ export type Uplink = typeof Uplink.Type
 export const LeaseRenewal = Schema.TaggedStruct("LeaseRenewal", { gatewayId: Wire.u32 })
 export type LeaseRenewal = typeof LeaseRenewal.Type
 
+/**
+ * Gateway to hub: a visitor's WebSocket outlived its actor's sleep and is to be put back on it, waking it where need be. Issues the route again, as an
+ * opening frame does, but nothing is said to the runner: a `Credit` tells the gateway that it may go on. `index` is the place of the next message.
+ */
+export const Wake = Schema.TaggedStruct("Wake", {
+  replyTo: Schema.String,
+  actor: Schema.String,
+  route: RouteKey,
+  index: Wire.u16
+})
+export type Wake = typeof Wake.Type
+
 /** All that the bus carries. */
-export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal])
+export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal, Wake])
 export type Envelope = typeof Envelope.Type
 
 /** Eight hexadecimal digits each: for logs and spans, never a key on the hot path. */

@@ -39,7 +39,13 @@ export const AbortCode = Wire.enumeration({
   /** The hub could not hand frames to the bus. */
   publish_failed: 11,
   /** No route is open for the stream at the hub. */
-  unknown_route: 12
+  unknown_route: 12,
+  /** There is no such actor. The request reached no runner. */
+  actor_not_found: 13,
+  /** The actor could not be started in time. The request reached no runner. */
+  actor_not_ready: 14,
+  /** The actor stopped with the stream open. */
+  actor_stopped: 15
 })
 export type AbortCode = typeof AbortCode.Type
 
