@@ -3,67 +3,68 @@
  * its stream. Nothing but an opening frame ever issues. Next: `protocol/Link.ts`, which writes.
  */
 import { Effect } from "effect"
-import { type BusError, MessageBus } from "../bus/MessageBus.ts"
-import { RouteStore } from "../route/RouteStore.ts"
-import type { Downlink, Envelope, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import type { BusError } from "../bus/MessageBus.ts"
+import type { Downlink, Envelope, RouteKey, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, halfCloses, opensRoute, type ResponseFrame } from "../tunnel/Frame.ts"
-import { limits } from "../tunnel/Limits.ts"
+import type { HubParts } from "./HubParts.ts"
 import type { RunnerDirectory } from "./RunnerDirectory.ts"
-import { endStream, openStream, type Session, type Streams } from "./Session.ts"
+import { endStream, openStream, type Session } from "./Session.ts"
 
-/** An envelope from this hub to a gateway; `session` is null where no runner was chosen. */
-export type MakeUplink = (session: Session | null, route: RouteKey, index: number, frame: ResponseFrame) => Uplink
-
-/** The credit a gateway starts with: a request whose body is all there needs none. */
-const initialCredit = (downlink: Downlink): number => {
-  switch (downlink.frame._tag) {
-    case "RequestStart":
-      return downlink.frame.streamed ? limits.windowBytesInitial : 0
-    case "WebSocketOpen":
-      return limits.windowBytesInitial
-    case "RequestChunk":
-    case "RequestTrailers":
-    case "RequestAbort":
-    case "WebSocketMessage":
-    case "WebSocketClose":
-    case "Credit":
-      return 0
-    default:
-      return absurd(downlink.frame)
-  }
+/** Streams that are meant for an actor rather than for whoever bears a name. A hub that takes no Rivet runners has none. */
+export interface ActorStreams {
+  /** Finds or starts the actor and gives the stream to its runner, however long that takes: it returns at once. */
+  readonly open: (downlink: Downlink) => Effect.Effect<void>
+  /** Puts a WebSocket that hibernated back on its actor; returns at once. */
+  readonly wake: (wake: Wake) => Effect.Effect<void>
+  /** The gateway's last word for a stream that is with no runner: it may be waiting for its actor, or asleep. */
+  readonly giveUp: (route: RouteKey) => void
 }
 
 /** What a hub does with the envelopes that its bus brings: for names it holds, and for streams it has opened. */
 export interface DownlinkHandler {
+  /** Gives a stream to a session, for whoever chose that session himself. */
+  readonly openOn: (session: Session, downlink: Downlink) => Effect.Effect<void>
+  /** Tells the gateway that nobody takes its stream. */
+  readonly refuse: (asked: Downlink | Wake, code: AbortCode, message: string) => Effect.Effect<void>
   /** Handles what one turn of the bus brought, in order. */
   readonly handle: (batch: ReadonlyArray<Envelope>) => Effect.Effect<void>
 }
 
 /** Issues a route for every opening frame before it is written, and leads all others to the session that has their stream. */
-export const makeDownlink = Effect.fnUntraced(function* (options: {
-  readonly streams: Streams
-  readonly directory: () => RunnerDirectory
-  readonly uplink: MakeUplink
-  /** Says an end in the hub's own name, and again while the bus cannot. */
-  readonly tellGateway: (gatewayId: number, envelopes: ReadonlyArray<Uplink>) => Effect.Effect<void>
-  readonly isDraining: () => boolean
-}) {
-  const routes = yield* RouteStore
-  const bus = yield* MessageBus
-  const { streams, uplink } = options
+export const makeDownlink = (
+  parts: HubParts,
+  directory: () => RunnerDirectory,
+  actors: () => ActorStreams | undefined
+) => {
+  const { bus, routes, streams, uplink } = parts
 
-  const tell = (downlink: Downlink, session: Session | null, frame: ResponseFrame): Effect.Effect<void, BusError> =>
-    bus.publish(downlink.replyTo, [uplink(session, downlink.route, 0, frame)], "each")
+  const tell = (
+    replyTo: string,
+    session: Session | null,
+    route: RouteKey,
+    frame: ResponseFrame
+  ): Effect.Effect<void, BusError> => bus.publish(replyTo, [uplink(session, route, 0, frame)], "each")
 
   /** The gateway may be gone as well, and then nobody waits for the news. */
-  const refuse = (downlink: Downlink, code: AbortCode, message: string) =>
-    Effect.ignore(tell(downlink, null, { _tag: "ResponseAbort", code, message }))
+  const refuse = ({ replyTo, route }: Downlink | Wake, code: AbortCode, message: string) =>
+    Effect.ignore(tell(replyTo, null, route, { _tag: "ResponseAbort", code, message }))
 
   const open = (downlink: Downlink): Effect.Effect<void> => {
-    if (options.isDraining()) return refuse(downlink, "draining", "the hub is going away")
-    const session = options.directory().pick(downlink.name)
+    if (parts.isDraining()) return refuse(downlink, "draining", "the hub is going away")
+    const forActor = actors()
+    if (downlink.actor !== "") {
+      if (forActor === undefined) return refuse(downlink, "actor_not_found", "this hub has no actors")
+      return forActor.open(downlink)
+    }
+    const session = directory().pick(downlink.name)
     if (session === undefined) return refuse(downlink, "no_runner", `no runner serves ${downlink.name} here`)
-    return routes.issue(downlink.route, session.id).pipe(
+    if (session.peer.dialect === "rivet" && forActor !== undefined) return forActor.open(downlink)
+    return openOn(session, downlink)
+  }
+
+  /** Gives a stream to a session: the route is issued, the frame queued, and the gateway told where the rest may go. */
+  const openOn = (session: Session, downlink: Downlink): Effect.Effect<void> =>
+    routes.issue(downlink.route, session.id).pipe(
       Effect.andThen(
         Effect.suspend(() => {
           openStream(streams, downlink.route, session)
@@ -71,7 +72,14 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
         })
       ),
       // Only now does the gateway learn where we are: told before the frame was queued, its abort could overtake the request itself.
-      Effect.andThen(Effect.suspend(() => tell(downlink, session, { _tag: "Credit", bytes: initialCredit(downlink) }))),
+      Effect.andThen(
+        Effect.suspend(() =>
+          tell(downlink.replyTo, session, downlink.route, {
+            _tag: "Credit",
+            bytes: session.peer.initialCredit(downlink.frame)
+          })
+        )
+      ),
       Effect.catchTags({
         RouteTableFull: () => refuse(downlink, "overloaded", "the hub's route table is full"),
         // The same opening frame again: the first is on its way, and a request must not be run twice.
@@ -88,30 +96,29 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
           )
       })
     )
-  }
 
   const send = (session: Session, { route, index, frame }: Downlink): Effect.Effect<void> => {
-    if (session.link.send({ route, index, frame })) return Effect.void
+    if (session.peer.send({ route, index, frame })) return Effect.void
     // The link's last wall. Credit should have held the gateway back long before: this stream pays, no other.
-    session.link.withdraw(route)
-    session.link.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "overflow" } })
+    session.peer.withdraw(route)
+    session.peer.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "overflow" } })
     endStream(streams, route)
     const abort: ResponseFrame = { _tag: "ResponseAbort", code: "overflow", message: "the runner's queue is full" }
     return Effect.andThen(publishUp(session, route, abort), routes.halfClose(route))
   }
 
   const publishUp = (session: Session, route: RouteKey, frame: ResponseFrame) =>
-    options.tellGateway(route.gatewayId, [uplink(session, route, 0, frame)])
+    parts.tellGateway(route.gatewayId, [uplink(session, route, 0, frame)])
 
   const lastWord = (session: Session, downlink: Downlink): Effect.Effect<void> => {
     const { route, index, frame } = downlink
     endStream(streams, route)
     if (frame._tag === "RequestAbort") {
-      const withdrawn = session.link.withdraw(route)
+      const withdrawn = session.peer.withdraw(route)
       // The runner never heard of it: there is nothing to abort, and nobody will echo.
       if (withdrawn.some((unsent) => opensRoute(unsent.frame))) return routes.close(route)
     }
-    session.link.send({ route, index, frame })
+    session.peer.send({ route, index, frame })
     return routes.halfClose(route)
   }
 
@@ -120,13 +127,17 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
       case "Downlink": {
         if (opensRoute(envelope.frame)) return open(envelope)
         const session = streams.get(envelope.route)
-        // Late: the answer ended, or the session did, while this was on its way.
-        if (session === undefined) return Effect.void
+        if (session === undefined) {
+          // Late: the answer ended, or the session did, while this was on its way. Or no runner has had the stream yet.
+          if (halfCloses(envelope.frame)) actors()?.giveUp(envelope.route)
+          return Effect.void
+        }
         return halfCloses(envelope.frame) ? lastWord(session, envelope) : send(session, envelope)
       }
       case "LeaseRenewal":
         return routes.renew(envelope.gatewayId)
       case "Wake":
+        return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
       case "Uplink":
         // Answers go to gateways; one that strays here has no reader.
         return Effect.void
@@ -135,8 +146,9 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
     }
   }
 
-  const handler: DownlinkHandler = {
+  return {
+    openOn,
+    refuse,
     handle: (batch) => (batch.length === 1 ? one(batch[0] as Envelope) : Effect.forEach(batch, one, { discard: true }))
-  }
-  return handler
-})
+  } satisfies DownlinkHandler
+}

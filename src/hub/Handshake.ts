@@ -3,26 +3,21 @@
  * session. Next: `Session.ts`, what the runner is taken to be; `RunnerConnection.ts`, what it says from then on.
  */
 import { Data, Effect, type Option, type Redacted } from "effect"
-import { Authenticator, type Identity } from "../auth/Authenticator.ts"
+import { Authenticator } from "../auth/Authenticator.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import type { MessageSocket, SocketMessage } from "../socket/MessageSocket.ts"
 import { SessionId } from "../tunnel/Envelope.ts"
+import { limits } from "../tunnel/Limits.ts"
+import type { HubParts } from "./HubParts.ts"
+import { serveConnection } from "./RunnerConnection.ts"
+import type { Introduction } from "./Session.ts"
+import { WayleavePeer } from "./WayleavePeer.ts"
 
 /** The runner was not let in; `reason` gives the close code, `message` goes into the close frame. */
 export class HandshakeRejected extends Data.TaggedError("HandshakeRejected")<{
   readonly reason: Wayleave1.CloseReason
   readonly message: string
 }> {}
-
-/** A runner that said who it is, and was believed. */
-export interface Introduction {
-  readonly session: SessionId
-  readonly name: string
-  readonly identity: Identity
-  /** Numbered messages the runner has received in this session. */
-  readonly received: number
-  readonly agent: string
-}
 
 /** The protocol version this hub speaks. */
 export const version = 1
@@ -47,21 +42,27 @@ const decodeHello = (message: SocketMessage) =>
     }
   })
 
-/** Waits for Hello and judges it. Fails with `HandshakeRejected`, or with `SocketClosed` where the runner left first. */
-export const handshake = (
-  socket: MessageSocket,
-  token: Option.Option<Redacted.Redacted<string>>,
-  helloTimeoutMs: number
-) =>
-  introduce(socket, token).pipe(
-    Effect.timeoutOrElse({
-      duration: helloTimeoutMs,
-      orElse: () => Effect.fail(reject("hello_timeout", `no Hello within ${helloTimeoutMs} ms`))
-    })
-  )
+const noHello = (helloTimeoutMs: number) => reject("hello_timeout", `no Hello within ${helloTimeoutMs} ms`)
 
-const introduce = Effect.fnUntraced(function* (socket: MessageSocket, token: Option.Option<Redacted.Redacted<string>>) {
-  const authenticator = yield* Authenticator
+/** Waits for Hello and judges it. Fails with `HandshakeRejected`, or with `SocketClosed` where the runner left first. */
+export const handshake = (parts: HubParts, socket: MessageSocket, token: Option.Option<Redacted.Redacted<string>>) => {
+  const duration = parts.options.helloTimeoutMs ?? limits.helloTimeoutMs
+  return introduce(parts, socket, token).pipe(
+    Effect.timeoutOrElse({ duration, orElse: () => Effect.fail(noHello(duration)) })
+  )
+}
+
+/** The peer of a `wayleave.1` session: no other has an introduction of this kind. */
+const own = (peer: unknown): WayleavePeer => {
+  if (peer instanceof WayleavePeer) return peer
+  throw new Error("the session speaks another dialect")
+}
+
+const introduce = Effect.fnUntraced(function* (
+  parts: HubParts,
+  socket: MessageSocket,
+  token: Option.Option<Redacted.Redacted<string>>
+) {
   const batch = yield* socket.pull
   const hello = yield* decodeHello(batch[0])
   if (batch.length > 1) return yield* reject("protocol_error", "more was sent before Welcome")
@@ -71,22 +72,55 @@ const introduce = Effect.fnUntraced(function* (socket: MessageSocket, token: Opt
   if (!isRunnerName(hello.name)) {
     return yield* reject("bad_name", "a name is made of lower-case letters, digits, hyphens and dots")
   }
-  const identity = yield* authenticator.authenticate(token, hello.name).pipe(
+  const identity = yield* authenticateRunner(token, hello.name)
+  const graceMs = parts.options.graceMs ?? limits.sessionGraceMs
+  const introduction: Introduction = {
+    session: SessionId.make(Buffer.from(hello.session).toString("hex")),
+    name: hello.name,
+    identity,
+    dialect: "wayleave.1",
+    graceMs,
+    makePeer: () => new WayleavePeer(parts.turn, parts.onUnencodable),
+    canResume: (peer) => own(peer).link.canResume(hello.received),
+    welcome: (session, resumed) => {
+      const { link } = own(session.peer)
+      socket.sendUnsafe(welcomeOf(parts, graceMs, resumed, link.receivedCount), { binary: true, finish: true })
+      link.attach(socket, resumed ? hello.received : 0)
+    },
+    serve: (connection) => serveConnection(parts, connection, own(connection.session.peer))
+  }
+  return introduction
+})
+
+/** Who vouches for a runner of this name, whatever its dialect. */
+export const authenticateRunner = Effect.fnUntraced(function* (
+  token: Option.Option<Redacted.Redacted<string>>,
+  name: string
+) {
+  const authenticator = yield* Authenticator
+  return yield* authenticator.authenticate(token, name).pipe(
     Effect.mapError((error) => {
       switch (error.reason) {
         case "Unauthorized":
           return reject("unauthorized", "the token is missing or unknown")
         case "Forbidden":
-          return reject("forbidden", `the token does not cover the name ${hello.name}`)
+          return reject("forbidden", `the token does not cover the name ${name}`)
       }
     })
   )
-  const introduction: Introduction = {
-    session: SessionId.make(Buffer.from(hello.session).toString("hex")),
-    name: hello.name,
-    identity,
-    received: hello.received,
-    agent: hello.agent
-  }
-  return introduction
 })
+
+const welcomeOf = ({ hubId, options }: HubParts, graceMs: number, resumed: boolean, received: number): Uint8Array =>
+  Wayleave1.toRunner.encode({
+    _tag: "Welcome",
+    version,
+    resumed,
+    received,
+    heartbeatMs: options.heartbeatMs ?? limits.heartbeatMs,
+    heartbeatDeadlineMs: options.heartbeatDeadlineMs ?? limits.heartbeatDeadlineMs,
+    graceMs,
+    windowBytes: limits.windowBytesInitial,
+    domain: options.domain ?? "localhost",
+    hub: hubId,
+    capabilities: Wayleave1.capabilities
+  })

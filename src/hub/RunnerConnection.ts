@@ -5,66 +5,60 @@
 import { Deferred, Effect, Stream } from "effect"
 import * as Heartbeat from "../protocol/Heartbeat.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
-import type { MessageSocket, SocketClosed } from "../socket/MessageSocket.ts"
-import type { Session } from "./Session.ts"
-import { makeUplinkReader, type UplinkOptions } from "./Uplink.ts"
+import type { MessageSocket, SocketClosed, SocketMessage } from "../socket/MessageSocket.ts"
+import { limits } from "../tunnel/Limits.ts"
+import type { HubParts } from "./HubParts.ts"
+import { type Judgement, makeJudge } from "./Judge.ts"
+import type { Connection, ConnectionEnd } from "./Session.ts"
+import { makeUplinkReader } from "./Uplink.ts"
+import type { WayleavePeer } from "./WayleavePeer.ts"
 
-/** How a connection ended: we closed it for a reason, or the other side was gone, with this close code. */
-export type ConnectionEnd =
-  | { readonly _tag: "Closed"; readonly reason: Wayleave1.CloseReason }
-  | { readonly _tag: "Gone"; readonly code: number }
+const closed = (reason: Wayleave1.CloseReason): ConnectionEnd => ({ _tag: "Closed", reason })
 
-/** The place of a session's present connection, as a newer one finds it. */
-export interface ConnectionPlace {
-  /** Completed to end the connection from outside. */
-  readonly dismissed: Deferred.Deferred<Wayleave1.CloseReason>
-  /** Completed when it has ended and can publish nothing more. */
-  readonly ended: Deferred.Deferred<void>
-}
-
-/** One connection of a session. */
-export interface Connection {
-  readonly session: Session
-  readonly socket: MessageSocket
-  readonly generation: number
-  readonly place: ConnectionPlace
-}
-
-/** All that one connection needs of its hub. */
-export interface ConnectionOptions extends Omit<UplinkOptions, "session" | "generation" | "socket" | "heartbeat"> {
-  readonly heartbeatMs: number
-  readonly heartbeatDeadlineMs: number
-}
+/** Reads the socket batch by batch until it closes, or `read` judges its runner: then not one frame more is read. */
+export const readUntilEnd = (
+  socket: MessageSocket,
+  read: (batch: ReadonlyArray<SocketMessage>) => Effect.Effect<Judgement>
+): Effect.Effect<ConnectionEnd> =>
+  Effect.suspend(() => {
+    const judged = Deferred.makeUnsafe<Wayleave1.CloseReason>()
+    const reading = socket.messages.pipe(
+      Stream.runForEachArray((batch) =>
+        Effect.flatMap(read(batch), (judgement) =>
+          // Waits to be interrupted.
+          judgement === undefined ? Effect.void : Effect.andThen(Deferred.succeed(judged, judgement), Effect.never)
+        )
+      ),
+      Effect.match({
+        onSuccess: (): ConnectionEnd => ({ _tag: "Gone", code: 1000 }),
+        onFailure: (gone: SocketClosed): ConnectionEnd => ({ _tag: "Gone", code: gone.code })
+      })
+    )
+    return Effect.raceFirst(reading, Effect.map(Deferred.await(judged), closed))
+  })
 
 /** Serves until the socket closes, the heartbeat fails, the runner is judged, or somebody dismisses the connection. */
-export const serveConnection = Effect.fnUntraced(function* (connection: Connection, options: ConnectionOptions) {
-  const { session, socket } = connection
+export const serveConnection = Effect.fnUntraced(function* (
+  parts: HubParts,
+  { generation, place, session, socket }: Connection,
+  peer: WayleavePeer
+) {
   const heartbeat = yield* Heartbeat.make({
-    heartbeatMs: options.heartbeatMs,
-    heartbeatDeadlineMs: options.heartbeatDeadlineMs,
+    heartbeatMs: parts.options.heartbeatMs ?? limits.heartbeatMs,
+    heartbeatDeadlineMs: parts.options.heartbeatDeadlineMs ?? limits.heartbeatDeadlineMs,
     ping: (nonce) =>
-      session.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Ping", nonce, received: session.link.receivedCount }))
+      peer.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Ping", nonce, received: peer.link.receivedCount }))
   })
-  const read = yield* makeUplinkReader({ ...options, session, socket, generation: connection.generation, heartbeat })
-  const judged = yield* Deferred.make<Wayleave1.CloseReason>()
-
-  const reading = socket.messages.pipe(
-    Stream.runForEachArray((batch) =>
-      Effect.flatMap(read(batch), (judgement) =>
-        // Waits to be interrupted: not one frame more is read from a runner that was judged.
-        judgement === undefined ? Effect.void : Effect.andThen(Deferred.succeed(judged, judgement), Effect.never)
-      )
-    ),
-    Effect.match({
-      onSuccess: (): ConnectionEnd => ({ _tag: "Gone", code: 1000 }),
-      onFailure: (closed: SocketClosed): ConnectionEnd => ({ _tag: "Gone", code: closed.code })
-    })
-  )
-  const closed = (reason: Wayleave1.CloseReason): ConnectionEnd => ({ _tag: "Closed", reason })
-  return yield* Effect.raceAllFirst([
-    reading,
+  const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
+  const read = makeUplinkReader(parts, { session, peer, generation, heartbeat, judge })
+  const end = yield* Effect.raceAllFirst([
+    readUntilEnd(socket, read),
     heartbeat.run.pipe(Effect.catchTag("HeartbeatTimeout", () => Effect.succeed(closed("heartbeat_timeout")))),
-    Effect.map(Deferred.await(judged), closed),
-    Effect.map(Deferred.await(connection.place.dismissed), closed)
+    Effect.map(Deferred.await(place.dismissed), closed)
   ])
+  if (end._tag === "Closed") {
+    const { code, means } = Wayleave1.closeCodes[end.reason]
+    socket.closeUnsafe(code, means)
+  }
+  return end
 })

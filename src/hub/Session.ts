@@ -1,28 +1,95 @@
 /**
- * A runner as the hub knows it beyond one socket: its name, its open streams, and the link that goes on where a lost socket stopped. Plain
- * state; `Hub.ts` decides when a session begins, is taken over by a newer connection, and ends.
+ * A runner as the hub knows it beyond one socket: its name, its open streams, and the peer through which it is spoken to, whatever its dialect.
+ * Plain state; `SessionTable.ts` decides when a session begins, is taken over by a newer connection, and ends.
  */
+import type { Deferred, Effect } from "effect"
 import type { Identity } from "../auth/Authenticator.ts"
-import type { Link } from "../protocol/Link.ts"
+import type { CloseReason, DownFrame } from "../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
-import type { RequestFrame } from "../tunnel/Frame.ts"
+import type { AbortCode, RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { RouteMap } from "../tunnel/RouteMap.ts"
+
+/** A frame in a hub's or its runner's name, with its place in the order of its stream. */
+export interface IndexedFrame {
+  readonly index: number
+  readonly frame: ResponseFrame
+}
+
+/** What a hub says to one runner, in the runner's dialect: `WayleavePeer.ts`, `rivet/RivetPeer.ts`. Synchronous; outlives its sockets. */
+export interface Peer {
+  readonly dialect: "wayleave.1" | "rivet"
+  /** Queues a frame. `false`: the queue is at its wall and the frame was not taken. */
+  readonly send: (frame: DownFrame) => boolean
+  /** Takes the queued frames of a stream out again and returns them: nobody waits for it any more. */
+  readonly withdraw: (route: RouteKey) => ReadonlyArray<DownFrame>
+  /** The runner holds no route for this stream, or the stream was given up. */
+  readonly reset: (route: RouteKey, code: AbortCode) => void
+  /** Nothing new will come; the runner is to connect elsewhere. */
+  readonly goAway: (reason: string) => void
+  readonly detach: (socket: MessageSocket) => void
+  /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
+  readonly initialCredit: (opening: RequestFrame) => number
+  /** The last frame of a stream whose session is over. `unsent`: the runner never saw it. */
+  readonly farewell: (route: RouteKey, unsent: boolean) => IndexedFrame
+  /** The session is over. */
+  readonly ended: Effect.Effect<void>
+}
 
 /** A runner as its hub knows it, whatever becomes of its sockets. Owned by the hub's one loop: changed in place, never shared. */
 export interface Session {
   readonly id: SessionId
   readonly name: string
   readonly identity: Identity
-  readonly link: Link<RequestFrame>
+  readonly peer: Peer
+  /** How long it is kept after its socket is lost. */
+  readonly graceMs: number
   /** Counts connections: only the newest speaks for the session. */
   generation: number
   /** The newest connection's socket, unless it is lost and the grace period runs. */
   socket: MessageSocket | undefined
   /** Streams issued to this session and not yet ended. */
   openStreams: number
-  /** The runner said GoAway: it gets nothing new. */
+  /** The runner said that it is leaving: it gets nothing new. */
   leaving: boolean
+}
+
+/** How a connection ended: we closed it for a reason, or the other side was gone, with this close code. */
+export type ConnectionEnd =
+  | { readonly _tag: "Closed"; readonly reason: CloseReason }
+  | { readonly _tag: "Gone"; readonly code: number }
+
+/** The place of a session's present connection, as a newer one finds it. */
+export interface ConnectionPlace {
+  /** Completed to end the connection from outside. */
+  readonly dismissed: Deferred.Deferred<CloseReason>
+  /** Completed when it has ended and can publish nothing more. */
+  readonly ended: Deferred.Deferred<void>
+}
+
+/** One connection of a session. */
+export interface Connection {
+  readonly session: Session
+  readonly socket: MessageSocket
+  readonly generation: number
+  readonly place: ConnectionPlace
+}
+
+/** A runner that said who it is and was believed, with all that its dialect knows of the conversation to come. */
+export interface Introduction {
+  readonly session: SessionId
+  readonly name: string
+  readonly identity: Identity
+  readonly dialect: Peer["dialect"]
+  readonly graceMs: number
+  /** The peer of a session that begins. */
+  readonly makePeer: (id: SessionId) => Peer
+  /** Whether the peer of a session that is there can go on over this connection. */
+  readonly canResume: (peer: Peer) => boolean
+  /** Welcomes the runner, and gives the session's peer this socket. */
+  readonly welcome: (session: Session, resumed: boolean) => void
+  /** Serves until the connection ends. */
+  readonly serve: (connection: Connection) => Effect.Effect<ConnectionEnd>
 }
 
 /** Open streams of a hub and whose they are: how a frame from a gateway finds its runner. */

@@ -1,50 +1,36 @@
 /**
- * From the runner to the house: bytes to messages, every variant matched, response frames handed to the Relay in one batch per read. What a
- * runner says wrong costs the message or the stream; only sustained abuse costs the connection.
+ * From a runner that speaks `wayleave.1` to the house: bytes to messages, every variant matched, response frames handed to the Relay in one batch
+ * per read. What a runner says wrong costs the message or the stream; only sustained abuse costs the connection. Next: `Relay.ts`, `Judge.ts`.
  */
-import { Clock, Effect } from "effect"
-import type { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
+import { Effect } from "effect"
 import type { Heartbeat } from "../protocol/Heartbeat.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
-import type { MessageSocket, SocketMessage } from "../socket/MessageSocket.ts"
-import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
-import { type AbortCode, absurd } from "../tunnel/Frame.ts"
+import type { SocketMessage } from "../socket/MessageSocket.ts"
+import type { Uplink } from "../tunnel/Envelope.ts"
+import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
-import type { MakeUplink } from "./Downlink.ts"
-import * as HubMetrics from "./HubMetrics.ts"
-import type { Relay, Relayed } from "./Relay.ts"
-import { endStream, type Session, type Streams } from "./Session.ts"
+import type { HubParts } from "./HubParts.ts"
+import type { Judge, Judgement } from "./Judge.ts"
+import type { Session } from "./Session.ts"
+import type { WayleavePeer } from "./WayleavePeer.ts"
 
-/** Why the connection is to be closed now, or undefined to go on. */
-export type Judgement = Wayleave1.CloseReason | undefined
-
-/** What a reader has to know of the connection it reads, and whom it tells. */
+/** What a reader has to know of the connection it reads. */
 export interface UplinkOptions {
   readonly session: Session
+  readonly peer: WayleavePeer
   readonly generation: number
-  readonly socket: MessageSocket
-  readonly streams: Streams
-  readonly uplink: MakeUplink
-  readonly relay: Relay
   readonly heartbeat: Heartbeat
-  readonly complaints: Complaints
-  readonly abuse: AbuseMeter
-  /** Tells gateways of streams whose frames could not be published, as soon as that is possible again. */
-  readonly onBroken: (session: Session, routes: ReadonlyArray<RouteKey>) => Effect.Effect<void>
+  readonly judge: Judge
 }
 
 const framesTag = 1
 
 /** Reads one connection: decodes each batch, matches every variant, and relays the frames among them. */
-export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOptions) {
-  const { session, streams, heartbeat } = options
+export const makeUplinkReader = (parts: HubParts, options: UplinkOptions) => {
+  const { heartbeat, session } = options
+  const { link } = options.peer
   const claimant = { session: session.id, generation: options.generation }
-  const context = yield* Effect.context<never>()
   let pinged: number | undefined
-
-  const reset = (route: RouteKey, code: AbortCode) => {
-    session.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Reset", route, code }))
-  }
 
   /** Decodes one message into `envelopes`; returns what is wrong with it, if anything. */
   const read = (message: SocketMessage, envelopes: Array<Uplink>): string | undefined => {
@@ -58,21 +44,21 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
     }
     switch (decoded._tag) {
       case "Frames":
-        session.link.acknowledged(decoded.received)
+        link.acknowledged(decoded.received)
         for (const { route, index, frame } of decoded.frames) {
-          envelopes.push(options.uplink(session, route, index, frame))
+          envelopes.push(parts.uplink(session, route, index, frame))
         }
         return undefined
       case "Ping":
-        session.link.acknowledged(decoded.received)
+        link.acknowledged(decoded.received)
         pinged = decoded.nonce
         return undefined
       case "Pong":
-        session.link.acknowledged(decoded.received)
+        link.acknowledged(decoded.received)
         heartbeat.pong(decoded.nonce)
         return undefined
       case "Ack":
-        session.link.acknowledged(decoded.received)
+        link.acknowledged(decoded.received)
         return undefined
       case "GoAway":
         session.leaving = true
@@ -87,41 +73,15 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
   /** One Pong a read, for its last Ping: a flood of pings that reads nothing must not fill our socket with answers. */
   const answerPing = () => {
     if (pinged === undefined) return
-    const pong = { _tag: "Pong", nonce: pinged, received: session.link.receivedCount } as const
+    const pong = { _tag: "Pong", nonce: pinged, received: link.receivedCount } as const
     pinged = undefined
-    session.link.sendNow(Wayleave1.toRunner.encode(pong))
-  }
-
-  const settle = ({ refused, ended }: Relayed): number => {
-    for (const route of ended) endStream(streams, route)
-    let offences = 0
-    for (const { answer, reason } of refused) {
-      switch (reason) {
-        case "Unknown":
-          offences++
-          reset(answer.route, "unknown_route")
-          break
-        case "Foreign":
-          offences++
-          break
-        case "Late":
-          break
-        default:
-          absurd(reason)
-      }
-    }
-    return offences
-  }
-
-  const complain = (kind: string, now: number) => {
-    const count = options.complaints.note(kind, now)
-    return count === 0 ? Effect.void : Effect.logWarning(`runner sent ${kind}`, { runner: session.name, times: count })
+    link.sendNow(Wayleave1.toRunner.encode(pong))
   }
 
   /** Deals with everything one read brought. Not interrupted midway: what was relayed is counted as received, or the runner would repeat it. */
   return (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>
     Effect.uninterruptible(
-      Clock.clockWith((clock) => {
+      Effect.suspend(() => {
         heartbeat.heard()
         const envelopes: Array<Uplink> = []
         const faults: Array<string> = []
@@ -130,29 +90,13 @@ export const makeUplinkReader = Effect.fnUntraced(function* (options: UplinkOpti
           if (fault !== undefined) faults.push(fault)
         }
         answerPing()
-        const now = clock.currentTimeMillisUnsafe()
-        return Effect.flatMap(options.relay(claimant, envelopes), (relayed): Effect.Effect<Judgement> => {
+        return Effect.flatMap(parts.relay(claimant, envelopes), (relayed) => {
           // An undecodable Frames message was numbered by its sender all the same.
           for (const { binary, data } of batch) {
-            if (binary && data[0] === framesTag) session.link.onReceived(data.length)
+            if (binary && data[0] === framesTag) link.onReceived(data.length)
           }
-          const offences = settle(relayed) + faults.length
-          for (const route of relayed.broken) reset(route, "publish_failed")
-          if (offences === 0 && relayed.broken.length === 0) return Effect.succeed(undefined)
-          if (faults.length > 0) HubMetrics.messagesUndecodable.updateUnsafe(faults.length, context)
-          const judgement = offences > 0 && options.abuse.note(offences, now) ? ("abuse" as const) : undefined
-          const kinds = [...faults, ...relayed.refused.filter((r) => r.reason !== "Late").map((r) => kindOf[r.reason])]
-          return Effect.forEach(new Set(kinds), (kind) => complain(kind, now), { discard: true }).pipe(
-            Effect.andThen(relayed.broken.length > 0 ? options.onBroken(session, relayed.broken) : Effect.void),
-            Effect.as(judgement)
-          )
+          return options.judge(relayed, faults)
         })
       })
     )
-})
-
-const kindOf = {
-  Unknown: "a frame for a route nobody holds",
-  Foreign: "a frame for a route of another session",
-  Late: "a late frame"
-} as const
+}

@@ -66,7 +66,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
 
   it("for what goes down to a runner", () => {
     assert.deepStrictEqual(withVariant("RequestFrame", 99), [
-      "hub/Downlink.ts",
+      "hub/WayleavePeer.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/RequestStream.ts",
       "runner/RunnerSession.ts",
