@@ -18,6 +18,8 @@ export interface ActorStreams {
   readonly wake: (wake: Wake) => Effect.Effect<void>
   /** The gateway's last word for a stream that is with no runner: it may be waiting for its actor, or asleep. */
   readonly giveUp: (route: RouteKey) => void
+  /** A gateway lives, and with it its WebSockets whose actors are away. */
+  readonly renew: (gatewayId: number) => void
 }
 
 /** What a hub does with the envelopes that its bus brings: for names it holds, and for streams it has opened. */
@@ -97,11 +99,11 @@ export const makeDownlink = (
       })
     )
 
-  const send = (session: Session, { route, index, frame }: Downlink): Effect.Effect<void> => {
-    if (session.peer.send({ route, index, frame })) return Effect.void
+  const send = (session: Session, { actor, frame, index, route }: Downlink): Effect.Effect<void> => {
+    if (session.peer.send({ route, index, frame, actor })) return Effect.void
     // The link's last wall. Credit should have held the gateway back long before: this stream pays, no other.
     session.peer.withdraw(route)
-    session.peer.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "overflow" } })
+    session.peer.send({ route, index: 0, actor, frame: { _tag: "RequestAbort", code: "overflow" } })
     endStream(streams, route)
     const abort: ResponseFrame = { _tag: "ResponseAbort", code: "overflow", message: "the runner's queue is full" }
     return Effect.andThen(publishUp(session, route, abort), routes.halfClose(route))
@@ -111,14 +113,14 @@ export const makeDownlink = (
     parts.tellGateway(route.gatewayId, [uplink(session, route, 0, frame)])
 
   const lastWord = (session: Session, downlink: Downlink): Effect.Effect<void> => {
-    const { route, index, frame } = downlink
+    const { actor, frame, index, route } = downlink
     endStream(streams, route)
     if (frame._tag === "RequestAbort") {
       const withdrawn = session.peer.withdraw(route)
       // The runner never heard of it: there is nothing to abort, and nobody will echo.
       if (withdrawn.some((unsent) => opensRoute(unsent.frame))) return routes.close(route)
     }
-    session.peer.send({ route, index, frame })
+    session.peer.send({ route, index, frame, actor })
     return routes.halfClose(route)
   }
 
@@ -135,6 +137,7 @@ export const makeDownlink = (
         return halfCloses(envelope.frame) ? lastWord(session, envelope) : send(session, envelope)
       }
       case "LeaseRenewal":
+        actors()?.renew(envelope.gatewayId)
         return routes.renew(envelope.gatewayId)
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")

@@ -10,6 +10,7 @@ import { SessionId } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { HubParts } from "./HubParts.ts"
 import { serveConnection } from "./RunnerConnection.ts"
+import type { RivetReason } from "./rivet/RivetClose.ts"
 import type { Introduction } from "./Session.ts"
 import { WayleavePeer } from "./WayleavePeer.ts"
 
@@ -17,6 +18,8 @@ import { WayleavePeer } from "./WayleavePeer.ts"
 export class HandshakeRejected extends Data.TaggedError("HandshakeRejected")<{
   readonly reason: Wayleave1.CloseReason
   readonly message: string
+  /** The reason in Rivet's words, where they are more exact. */
+  readonly rivet?: RivetReason
 }> {}
 
 /** The protocol version this hub speaks. */

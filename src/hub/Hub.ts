@@ -2,19 +2,9 @@
  * The hub: takes runners in, owns their sessions and routes, and passes frames between them and the gateways. This file puts its parts together:
  * `Handshake.ts` and `SessionTable.ts` say who is there, `Uplink.ts` and `Downlink.ts` what is said, and, between them, `Relay.ts` what may be.
  */
-import {
-  Clock,
-  Context,
-  Effect,
-  FiberSet,
-  Latch,
-  Layer,
-  type Option,
-  Random,
-  type Redacted,
-  Schedule,
-  Stream
-} from "effect"
+import { Clock, Context, Effect, FiberSet, Latch, Layer, Option, Random, type Redacted, Schedule, Stream } from "effect"
+import { ActorControl } from "../actor/ActorControl.ts"
+import { ActorKv } from "../actor/ActorKv.ts"
 import type { Authenticator } from "../auth/Authenticator.ts"
 import { MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
@@ -22,17 +12,21 @@ import { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { RouteStore } from "../route/RouteStore.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import type { RouteKey, SessionId, Uplink } from "../tunnel/Envelope.ts"
 import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
-import { type HandshakeRejected, handshake } from "./Handshake.ts"
+import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
 import type { HubOptions, HubParts, MakeUplink } from "./HubParts.ts"
 import { makeRelay } from "./Relay.ts"
 import { makeRunnerDirectory, type RunnerDirectory } from "./RunnerDirectory.ts"
+import { makeActorStreams } from "./rivet/ActorStreams.ts"
+import { codeOf, reasonOf } from "./rivet/RivetClose.ts"
+import { closeText } from "./rivet/RivetConnection.ts"
+import { type RivetParts, rivetHandshake } from "./rivet/RivetHandshake.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
 
@@ -42,6 +36,8 @@ export type { HubOptions } from "./HubParts.ts"
 export interface RunnerPeer {
   readonly token: Option.Option<Redacted.Redacted<string>>
   readonly remoteAddress: string
+  /** The query of the address it dialled, where it speaks Rivet's protocol: version, namespace and key stand in it. */
+  readonly rivetQuery?: string
 }
 
 /** The hub as others use it: it is given sockets, and asked to drain. */
@@ -62,6 +58,7 @@ export class Hub extends Context.Service<
 >()("wayleave/hub/Hub") {}
 
 const sweepMs = 1_000
+const goingAway = { reason: "draining", message: "the hub is going away" } as const
 
 /** As often as a lease is long: a gateway that is silent for that time is gone itself. */
 const sweepsPerLease = Math.ceil(limits.leaseMs / sweepMs)
@@ -130,7 +127,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     onUnencodable: ({ route }) => {
       const session = endStream(streams, route)
       if (session === undefined) return
-      session.peer.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "protocol_error" } })
+      session.peer.send({ route, index: 0, actor: "", frame: { _tag: "RequestAbort", code: "protocol_error" } })
       const news = abort(session, route, "protocol_error", "the request cannot be encoded for its runner")
       runFork(Effect.andThen(routes.close(route), tellGateway(route.gatewayId, [news])))
     },
@@ -138,6 +135,22 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     isDraining
   }
   return parts
+})
+
+/** Rivet's runners are taken in where there is a control plane for their actors, and where actors can keep something. */
+const makeRivet = Effect.fnUntraced(function* (
+  parts: HubParts,
+  downlink: DownlinkHandler,
+  sessionOf: (id: SessionId) => Session | undefined
+) {
+  const control = Option.getOrUndefined(yield* Effect.serviceOption(ActorControl))
+  const kv = Option.getOrUndefined(yield* Effect.serviceOption(ActorKv))
+  if (control === undefined || kv === undefined) return undefined
+  const streams = yield* makeActorStreams(parts, control, downlink, sessionOf)
+  const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace))
+  yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
+  const rivet: RivetParts = { control, kv, streams }
+  return rivet
 })
 
 const make = Effect.fnUntraced(function* (options: HubOptions) {
@@ -152,13 +165,22 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const downlink: DownlinkHandler = makeDownlink(
     parts,
     () => directory,
-    () => undefined
+    () => rivet?.streams
   )
   const directory: RunnerDirectory = yield* makeRunnerDirectory(parts.namespace, downlink.handle)
   const sessions = yield* makeSessionTable(parts, directory)
+  const rivet = yield* makeRivet(parts, downlink, sessions.get)
 
-  const close = (socket: MessageSocket, reason: Wayleave1.CloseReason, message: string) =>
-    Effect.sync(() => socket.closeUnsafe(Wayleave1.closeCodes[reason].code, message))
+  const close = (
+    socket: MessageSocket,
+    { rivetQuery }: RunnerPeer,
+    { message, reason, rivet: exact }: Pick<HandshakeRejected, "reason" | "message" | "rivet">
+  ) => {
+    if (rivetQuery === undefined)
+      return Effect.sync(() => socket.closeUnsafe(Wayleave1.closeCodes[reason].code, message))
+    const words = exact ?? reasonOf[reason]
+    return Effect.map(closeText(words), (text) => socket.closeUnsafe(codeOf(words), text))
+  }
 
   const noteRefused = ({ message, reason }: HandshakeRejected, { remoteAddress }: RunnerPeer) =>
     Clock.clockWith((clock) => {
@@ -168,11 +190,20 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       return Effect.annotateLogs(Effect.logInfo("runner refused"), { reason, message, remoteAddress, times })
     })
 
+  const introduce = (socket: MessageSocket, { rivetQuery, token }: RunnerPeer) => {
+    if (rivetQuery === undefined) return handshake(parts, socket, token)
+    if (rivet !== undefined) return rivetHandshake(parts, rivet, socket, rivetQuery, token)
+    const message = "this hub takes no runners that speak Rivet's protocol"
+    return Effect.fail(new HandshakeRejected({ reason: "unsupported_version", message }))
+  }
+
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
-    if (draining) return yield* close(socket, "draining", "the hub is going away")
-    if (handshakes >= limits.handshakesMax) return yield* close(socket, "overloaded", "too many runners at once")
+    if (draining) return yield* close(socket, peer, goingAway)
+    if (handshakes >= limits.handshakesMax) {
+      return yield* close(socket, peer, { reason: "overloaded", message: "too many runners at once" })
+    }
     handshakes++
-    const introduction = yield* handshake(parts, socket, peer.token).pipe(
+    const introduction = yield* introduce(socket, peer).pipe(
       Effect.ensuring(
         Effect.sync(() => {
           handshakes--
@@ -196,8 +227,9 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     for (const { route } of expired) {
       const session = endStream(streams, route)
       session?.peer.withdraw(route)
-      session?.peer.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "deadline" } })
+      session?.peer.send({ route, index: 0, actor: "", frame: { _tag: "RequestAbort", code: "deadline" } })
     }
+    rivet?.streams.sweep()
     const counts = yield* routes.counts
     HubMetrics.routesBy.Open.updateUnsafe(counts.Open, context)
     HubMetrics.routesBy.Closing.updateUnsafe(counts.Closing, context)
@@ -216,12 +248,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     accept: (socket, peer) =>
       accept(socket, peer).pipe(
         Effect.catchTags({
-          HandshakeRejected: (rejected) =>
-            Effect.andThen(noteRefused(rejected, peer), close(socket, rejected.reason, rejected.message)),
+          HandshakeRejected: (rejected) => Effect.andThen(noteRefused(rejected, peer), close(socket, peer, rejected)),
           // It left before it was anybody.
           SocketClosed: () => Effect.void
         }),
-        Effect.onInterrupt(() => close(socket, "draining", "the hub is going away")),
+        Effect.onInterrupt(() => close(socket, peer, goingAway)),
         Effect.provideContext(context)
       ),
     drain: Effect.gen(function* () {

@@ -17,6 +17,8 @@ export interface HubOptions {
   readonly domain?: string
   readonly helloTimeoutMs?: number
   readonly graceMs?: number
+  /** The same for Rivet's runners, whose actors live on for as long. */
+  readonly runnerLostMs?: number
   readonly heartbeatMs?: number
   readonly heartbeatDeadlineMs?: number
 }

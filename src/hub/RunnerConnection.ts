@@ -13,7 +13,8 @@ import type { Connection, ConnectionEnd } from "./Session.ts"
 import { makeUplinkReader } from "./Uplink.ts"
 import type { WayleavePeer } from "./WayleavePeer.ts"
 
-const closed = (reason: Wayleave1.CloseReason): ConnectionEnd => ({ _tag: "Closed", reason })
+/** We close it, for this reason. */
+export const closed = (reason: Wayleave1.CloseReason): ConnectionEnd => ({ _tag: "Closed", reason })
 
 /** Reads the socket batch by batch until it closes, or `read` judges its runner: then not one frame more is read. */
 export const readUntilEnd = (

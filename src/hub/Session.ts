@@ -16,11 +16,16 @@ export interface IndexedFrame {
   readonly frame: ResponseFrame
 }
 
+/** A frame for a runner. `actor` is empty where none is meant. */
+export interface ActorDownFrame extends DownFrame {
+  readonly actor: string
+}
+
 /** What a hub says to one runner, in the runner's dialect: `WayleavePeer.ts`, `rivet/RivetPeer.ts`. Synchronous; outlives its sockets. */
 export interface Peer {
   readonly dialect: "wayleave.1" | "rivet"
   /** Queues a frame. `false`: the queue is at its wall and the frame was not taken. */
-  readonly send: (frame: DownFrame) => boolean
+  readonly send: (frame: ActorDownFrame) => boolean
   /** Takes the queued frames of a stream out again and returns them: nobody waits for it any more. */
   readonly withdraw: (route: RouteKey) => ReadonlyArray<DownFrame>
   /** The runner holds no route for this stream, or the stream was given up. */

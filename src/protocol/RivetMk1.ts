@@ -231,6 +231,7 @@ const encoded = <Message>(codec: Codec<Message>, message: Message | null): Uint8
 /** Version 1. */
 export const v1: RivetVersion = {
   version: 1,
+  mark: 1,
   decodeUp: (bytes) => {
     const message = V1.codecs.ToServer.decode(bytes)
     if (message.tag === "ToServerTunnelMessage") return liftUp1(message.val)
@@ -251,6 +252,7 @@ export const v1: RivetVersion = {
 /** Version 2. */
 export const v2: RivetVersion = {
   version: 2,
+  mark: 1,
   decodeUp: (bytes) => {
     const message = V2.codecs.ToServer.decode(bytes)
     if (message.tag === "ToServerTunnelMessage") return liftUp2(message.val)
@@ -271,6 +273,7 @@ export const v2: RivetVersion = {
 /** Version 3. */
 export const v3: RivetVersion = {
   version: 3,
+  mark: 1,
   decodeUp: (bytes) => {
     const message = V3.codecs.ToServer.decode(bytes)
     if (message.tag === "ToServerTunnelMessage") return liftUp3(message.val)

@@ -336,6 +336,7 @@ const liftDown5 = (message: V5.ToClient | V6.ToClient): Down => {
 /** Version 4. */
 export const v4: RivetVersion = {
   version: 4,
+  mark: 2,
   decodeUp: (bytes) => liftUp4(V4.codecs.ToServer.decode(bytes)),
   encodeUp: (up) => encoded(V4.codecs.ToServer, lowerUp4(up)),
   decodeDown: (bytes) => liftDown4(V4.codecs.ToClient.decode(bytes)),
@@ -345,6 +346,7 @@ export const v4: RivetVersion = {
 /** Version 5. */
 export const v5: RivetVersion = {
   version: 5,
+  mark: 2,
   decodeUp: (bytes) => liftUp7(V5.codecs.ToServer.decode(bytes)),
   encodeUp: (up) => encoded(V5.codecs.ToServer, lowerUp5(up)),
   decodeDown: (bytes) => liftDown5(V5.codecs.ToClient.decode(bytes)),
@@ -354,6 +356,7 @@ export const v5: RivetVersion = {
 /** Version 6. */
 export const v6: RivetVersion = {
   version: 6,
+  mark: 2,
   decodeUp: (bytes) => liftUp7(V6.codecs.ToServer.decode(bytes)),
   encodeUp: (up) => encoded(V6.codecs.ToServer, lowerUp5(up)),
   decodeDown: (bytes) => liftDown5(V6.codecs.ToClient.decode(bytes)),
@@ -363,6 +366,7 @@ export const v6: RivetVersion = {
 /** Version 7. */
 export const v7: RivetVersion = {
   version: 7,
+  mark: 2,
   decodeUp: (bytes) => liftUp7(V7.codecs.ToServer.decode(bytes)),
   encodeUp: (up) => encoded(V7.codecs.ToServer, lowerUp7(up)),
   decodeDown: (bytes) => liftDown5(V7.codecs.ToClient.decode(bytes)),

@@ -24,6 +24,10 @@ export const runnerPath = "/runners/connect"
 /** The subprotocol a runner has to offer. */
 export const runnerProtocol = "wayleave.1"
 
+/** The subprotocol of runners that speak Rivet's protocol, and how they offer their token. */
+const rivetProtocol = "rivet"
+const rivetTokenPrefix = "rivet_token."
+
 /** The port could not be had. `code` is the system's word for why, such as `EADDRINUSE`. */
 export class ListenError extends Schema.TaggedError<ListenError>()("ListenError", {
   host: Schema.String,
@@ -63,6 +67,21 @@ const offers = (request: http.IncomingMessage, protocol: string): boolean =>
 const bearer = (request: http.IncomingMessage): Option.Option<Redacted.Redacted<string>> => {
   const match = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")
   return match === null ? Option.none() : Option.some(Redacted.make(match[1] as string))
+}
+
+const queryOf = (request: http.IncomingMessage): string => (request.url ?? "").split("?").slice(1).join("?")
+
+/** A Rivet runner says its version in the query, and offers `rivet`. */
+const speaksRivet = (request: http.IncomingMessage): boolean =>
+  offers(request, rivetProtocol) || new URLSearchParams(queryOf(request)).has("protocol_version")
+
+/** Its token is one of the subprotocols it offers, or stands in a header. */
+const rivetToken = (request: http.IncomingMessage): Option.Option<Redacted.Redacted<string>> => {
+  const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((item) => item.trim())
+  const item = offered.find((protocol) => protocol.startsWith(rivetTokenPrefix))?.slice(rivetTokenPrefix.length)
+  const header = request.headers["x-rivet-token"]
+  const token = item ?? (typeof header === "string" ? header : undefined)
+  return token === undefined ? Option.none() : Option.some(Redacted.make(token))
 }
 
 /** An error that no gateway stream carries: the request was refused before it was one. */
@@ -146,6 +165,13 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     maxPayload: limits.linkMessageBytesMax,
     handleProtocols: () => runnerProtocol
   })
+  const rivetRunners = new WebSocketServer({
+    ...wsOptions,
+    noServer: true,
+    maxPayload: limits.rivetMessageBytesMax,
+    // Exactly this, offered or not: the published client takes no other answer, and the first one offered may be its token.
+    handleProtocols: () => rivetProtocol
+  })
   const server = http.createServer(serverOptions(options.requestHeadMs ?? limits.requestHeadMs))
   // Node would silently drop headers beyond its count; their size is bounded instead.
   server.maxHeadersCount = 0
@@ -154,6 +180,7 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
   const closing = makeClosing(server, () => {
     visitors.terminate()
     for (const ws of runners.clients) ws.terminate()
+    for (const ws of rivetRunners.clients) ws.terminate()
   })
   yield* Effect.addFinalizer(() => closing.wait)
   const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
@@ -190,6 +217,11 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     const peer = { token: bearer(request), remoteAddress: request.socket.remoteAddress ?? "" }
     runners.handleUpgrade(request, socket, head, (ws) => fork(hub.accept(fromWebSocket(ws), peer)))
   }
+  const acceptRivetRunner = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
+    const token = Option.orElse(rivetToken(request), () => bearer(request))
+    const peer = { token, remoteAddress: request.socket.remoteAddress ?? "", rivetQuery: queryOf(request) }
+    rivetRunners.handleUpgrade(request, socket, head, (ws) => fork(hub.accept(fromWebSocket(ws), peer)))
+  }
   server.on("upgrade", (request, socket, head) => {
     // First of all: a reset before anybody listens would end the process.
     socket.on("error", () => {})
@@ -197,6 +229,7 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     if (fault !== undefined) return refuseUpgrade(socket, 400, plainText, Buffer.from(`${fault}\n`))
     if (pathOf(request) === runnerPath) {
       if (offers(request, runnerProtocol)) return acceptRunner(request, socket, head)
+      if (speaksRivet(request)) return acceptRivetRunner(request, socket, head)
       if (!namesRunner(request)) return refuseUpgrade(socket, 400, plainText, Buffer.from(wrongProtocol))
     }
     fork(gateway.upgrade(visitors.of(request, socket, head)))

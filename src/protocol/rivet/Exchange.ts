@@ -64,6 +64,8 @@ export type Down = TunnelDown | TunnelAck | Actor<ActorDownlink>
  */
 export interface RivetVersion {
   readonly version: number
+  /** 1: commands and events are numbered for the whole runner, and the runner pings. 2: for each actor, and the hub pings. */
+  readonly mark: 1 | 2
   readonly decodeUp: (bytes: Uint8Array) => Up
   readonly encodeDown: (down: Down) => Uint8Array | null
   /** For tests and for a runner that speaks Rivet. */
