@@ -239,6 +239,60 @@ export const table = {
     why: "0 is no limit: bodies stream and cost one window; operators set theirs",
     enforcedBy: "gateway/Gateway.ts"
   },
+  kvKeyBytesMax: {
+    value: 2046,
+    unit: "bytes",
+    why: "a key in an actor's store, and a prefix or bound in a query: Rivet's 2 KiB less the two bytes it adds to each",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvValueBytesMax: {
+    value: 128 * KiB,
+    unit: "bytes",
+    why: "a value in an actor's store, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvKeysMax: {
+    value: 128,
+    unit: "count",
+    why: "keys of one get or delete, entries of one put, as Rivet has it; a get then stays below 17 MiB",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvPutBytesMax: {
+    value: 976 * KiB,
+    unit: "bytes",
+    why: "keys and values of one put together, each key with two bytes more, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvStoreBytesMax: {
+    value: 10 * 1024 * MiB,
+    unit: "bytes",
+    why: "all that one actor keeps, as Rivet has it; a put that would go beyond is refused whole",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListEntriesDefault: {
+    value: 16_384,
+    unit: "count",
+    why: "entries of a list that names no limit of its own, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListEntriesMax: {
+    value: 21_845,
+    unit: "count",
+    why: "entries of a list whatever limit it names: a message holds 65,536 elements at most, and an entry is three",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListBytesMax: {
+    value: 31 * MiB,
+    unit: "bytes",
+    why: "a list's answer on the wire: Rivet's clients cannot decode a message of 32 MiB. Who wants the rest asks again from behind the last key",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvMemoryBytesMax: {
+    value: 256 * MiB,
+    unit: "bytes",
+    why: "all stores of actors that are kept in memory, with 256 bytes for each entry's objects",
+    enforcedBy: "actor/ActorKv.ts"
+  },
   accessLogLinesMax: {
     value: 4096,
     unit: "count",
