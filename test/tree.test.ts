@@ -86,7 +86,7 @@ const undocumented = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> =
 
 /** Numbers that wait, and words that make a guess of a match, belong nowhere in logic on Effect time. */
 const untimed = /\bDate\.now\(|\bnew Date\(\)|\bMath\.random\(|\bset(?:Timeout|Interval)\(/
-const timeless = ["tunnel", "route", "bus", "protocol", "auth", "hub", "gateway", "runner"]
+const timeless = ["tunnel", "route", "bus", "protocol", "actor", "auth", "hub", "gateway", "runner", "admin"]
 const offTheClock = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> =>
   files
     .filter((file) => timeless.includes(folderOf(file.path)) && !drivers.includes(file.path))

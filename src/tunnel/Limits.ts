@@ -371,6 +371,42 @@ export const table = {
     why: "all stores of actors that are kept in memory, with 256 bytes for each entry's objects",
     enforcedBy: "actor/ActorKv.ts"
   },
+  apiBodyBytesMax: {
+    value: 6 * MiB,
+    unit: "bytes",
+    why: "a request body of the actor API: an actor's input of 4 MiB as base64, and the rest of its fields",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiInFlightMax: {
+    value: 32,
+    unit: "count",
+    why: "requests of the actor API at once, each with at most one body in memory; the next is answered overloaded",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiRequestMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "one request of the actor API with its body: a slower one would keep its place from others",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiPageDefault: {
+    value: 100,
+    unit: "count",
+    why: "entries of a page of the actor API that names no limit",
+    enforcedBy: "admin/actors/Page.ts"
+  },
+  apiPageMax: {
+    value: 1_000,
+    unit: "count",
+    why: "entries of a page whatever limit it names, and ids of one question; the cursor leads to the rest",
+    enforcedBy: "admin/actors/Page.ts"
+  },
+  runnerConfigsMax: {
+    value: 1_024,
+    unit: "count",
+    why: "runner configurations, which are kept in memory and mean little: every pool of runners is a normal one",
+    enforcedBy: "admin/actors/RunnerConfigs.ts"
+  },
   accessLogLinesMax: {
     value: 4096,
     unit: "count",
