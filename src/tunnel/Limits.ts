@@ -1,8 +1,10 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`.
  */
+
+import { actorLimits } from "./ActorLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
 export interface Limit {
@@ -280,7 +282,8 @@ export const table = {
     unit: "ms",
     why: "how long open streams may finish after the first SIGTERM",
     enforcedBy: "server/Server.ts"
-  }
+  },
+  ...actorLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */
