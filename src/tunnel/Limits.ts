@@ -1,8 +1,10 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`.
  */
+
+import { actorLimits } from "./ActorLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
 export interface Limit {
@@ -147,13 +149,13 @@ export const table = {
     value: 65_536,
     unit: "sessions",
     why: "runner sessions of one hub, those in their grace period among them",
-    enforcedBy: "hub/Hub.ts"
+    enforcedBy: "hub/SessionTable.ts"
   },
   sessionGraceMs: {
     value: 5_000,
     unit: "ms",
     why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
-    enforcedBy: "hub/Hub.ts"
+    enforcedBy: "hub/Handshake.ts"
   },
   abuseRefusalsMax: {
     value: 100,
@@ -256,18 +258,6 @@ export const table = {
     unit: "streams",
     why: "WebSockets of one hub whose actor is away",
     enforcedBy: "hub/rivet/ActorStreams.ts"
-  },
-  runnerLostMs: {
-    value: 15_000,
-    unit: "ms",
-    why: "how long a Rivet runner may be away before its actors are lost; told to the runner, which stops them after as long",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
-  },
-  actorStopMs: {
-    value: 1_800_000,
-    unit: "ms",
-    why: "how long an actor may take to stop; told to the runner",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
   },
   reconnectFirstMs: {
     value: 200,
@@ -448,7 +438,8 @@ export const table = {
     unit: "ms",
     why: "how long open streams may finish after the first SIGTERM",
     enforcedBy: "server/Server.ts"
-  }
+  },
+  ...actorLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */
