@@ -19,6 +19,7 @@ const flags = {
   adminPort: Flag.Int("admin-port").pipe(Flag.withDescription(describe("adminPort")), Flag.optional),
   domain: Flag.String("domain").pipe(Flag.withDescription(describe("domain")), Flag.optional),
   tokenFile: Flag.String("token-file").pipe(Flag.withDescription(describe("tokenFile")), Flag.optional),
+  actorsFile: Flag.String("actors-file").pipe(Flag.withDescription(describe("actorsFile")), Flag.optional),
   configFile: Flag.String("config").pipe(
     Flag.withDescription("a JSON file with the same settings; flags and environment beat it (WAYLEAVE_CONFIG)"),
     Flag.optional
@@ -35,7 +36,7 @@ const flags = {
 export const serveCommand = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function* ({ adminPort, configFile, domain, host, json, nats, port, tokenFile }) {
+  Effect.fnUntraced(function* ({ actorsFile, adminPort, configFile, domain, host, json, nats, port, tokenFile }) {
     if (Option.isSome(nats) && nats.value !== "") {
       return yield* new ConfigurationError({
         source: "--nats",
@@ -48,6 +49,7 @@ export const serveCommand = Command.make(
       adminPort: Option.getOrUndefined(adminPort),
       domain: Option.getOrUndefined(domain),
       tokenFile: Option.getOrUndefined(tokenFile),
+      actorsFile: Option.getOrUndefined(actorsFile),
       json: Option.getOrUndefined(json),
       configFile: Option.getOrUndefined(configFile)
     })

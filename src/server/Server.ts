@@ -8,6 +8,14 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Console, Context, Effect, type FileSystem, Layer, Option } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
+import * as ActorControl from "../actor/ActorControl.ts"
+import * as ActorDatabase from "../actor/ActorDatabase.ts"
+import * as ActorKv from "../actor/ActorKv.ts"
+import * as ActorKvSqlite from "../actor/ActorKvSqlite.ts"
+import * as ActorStore from "../actor/ActorStore.ts"
+import * as ActorStoreSqlite from "../actor/ActorStoreSqlite.ts"
+import { kvOptions } from "../actor/KvRules.ts"
+import * as ActorsApi from "../admin/ActorsApi.ts"
 import * as AdminApi from "../admin/AdminApi.ts"
 import * as Health from "../admin/Health.ts"
 import * as Authenticator from "../auth/Authenticator.ts"
@@ -20,6 +28,7 @@ import * as PlainLog from "../telemetry/PlainLog.ts"
 import { limits } from "../tunnel/Limits.ts"
 import * as NodeServer from "./NodeServer.ts"
 import { authority, requireProtection, type ServerConfig, type UnprotectedHost } from "./ServerConfig.ts"
+import { version } from "./Version.ts"
 
 /** The running server: where it listens, and how it ends well. */
 export class Server extends Context.Service<
@@ -42,18 +51,33 @@ export type ServerError =
   | UnprotectedHost
   | Authenticator.TokenFileError
   | Gateway.GatewayConfigError
+  | ActorDatabase.ActorDatabaseError
+  | ActorStore.ActorStoreError
+  | ActorKv.ActorKvError
 
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : String(cause)
 
-/** Hub and gateway on one bus, in this process's memory. */
+/** The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. */
+const actorsLayer = ({ actorsFile }: ServerConfig) =>
+  Option.match(actorsFile, {
+    onNone: () => Layer.merge(ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory)), ActorKv.layerMemory),
+    onSome: (file) =>
+      Layer.merge(
+        ActorControl.layer().pipe(Layer.provide(ActorStoreSqlite.layer)),
+        ActorKvSqlite.layer(kvOptions(version))
+      ).pipe(Layer.provide(ActorDatabase.layer({ file })))
+  })
+
+/** Hub and gateway on one bus, in this process's memory, and what the API of actors asks. */
 const rolesLayer = (config: ServerConfig) => {
   const authenticator = Option.match(config.tokenFile, {
     onNone: () => Authenticator.layerOpen,
     onSome: Authenticator.layerTokenFile
   })
   return Layer.mergeAll(Gateway.layer({ domain: config.domain }), Hub.layer({ domain: config.domain })).pipe(
-    Layer.provide([AccessLog.layer({ json: config.json }), authenticator, RouteStore.layerMemory]),
+    Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
+    Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
     Layer.provide(MessageBus.layerMemory)
   )
 }
@@ -68,6 +92,12 @@ const adminLayer = ({ adminPort, host }: ServerConfig) =>
         )
       )
     )
+  )
+
+/** The port for visitors and runners, the actor API on it. */
+const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
+  Layer.unwrap(
+    Effect.map(ActorsApi.make({ version }), (actorsApi) => NodeServer.layer({ host, port, domain, actorsApi }))
   )
 
 const make = Effect.fnUntraced(function* (config: ServerConfig) {
@@ -98,7 +128,7 @@ export const layer = (config: ServerConfig): Layer.Layer<Server, ServerError, Fi
   Layer.effect(Server, make(config)).pipe(
     // One after the other: where both ports are taken, the one a person knows is named.
     Layer.provide(adminLayer(config)),
-    Layer.provide(NodeServer.layer({ host: config.host, port: config.port, domain: config.domain })),
+    Layer.provide(visitorsLayer(config)),
     Layer.provide([rolesLayer(config), Health.layer]),
     (server) => Layer.unwrap(Effect.as(requireProtection(config), server))
   )

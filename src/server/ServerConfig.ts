@@ -35,6 +35,7 @@ export interface ServerConfig {
   readonly adminPort: number
   readonly domain: string
   readonly tokenFile: Option.Option<string>
+  readonly actorsFile: Option.Option<string>
   readonly json: boolean
 }
 
@@ -126,6 +127,14 @@ export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerCon
     means: "the tokens runners may show, one a line with the names it covers; without it everybody may serve",
     ...optionalText
   },
+  actorsFile: {
+    flag: "--actors-file",
+    env: "WAYLEAVE_ACTORS_FILE",
+    fallback: Option.none(),
+    expects: "a file name",
+    means: "where actors of Rivet's runners and what they store are kept; without it they end with the process",
+    ...optionalText
+  },
   json: {
     flag: "--json",
     env: "WAYLEAVE_JSON",
@@ -205,6 +214,7 @@ export const resolve = Effect.fnUntraced(function* (
     adminPort: yield* setting("adminPort"),
     domain: (yield* setting("domain")).toLowerCase(),
     tokenFile: yield* setting("tokenFile"),
+    actorsFile: yield* setting("actorsFile"),
     json: yield* setting("json")
   }
   if (config.port !== 0 && config.port === config.adminPort) {

@@ -34,6 +34,7 @@ const serverLayer = Server.layer({
   adminPort: 0,
   domain: "localhost",
   tokenFile: Option.none(),
+  actorsFile: Option.none(),
   json: false
 }).pipe(Layer.provide(NodeFileSystem.layer))
 

@@ -21,6 +21,7 @@ it.effect("without anything given, the defaults hold", () =>
       adminPort: 6421,
       domain: "localhost",
       tokenFile: Option.none(),
+      actorsFile: Option.none(),
       json: false
     })
   }).pipe(Effect.provide(sources({})))

@@ -95,10 +95,12 @@ export const control = Layer.effect(
       acknowledged: unused,
       draining: unused,
       lost: unused,
+      suspect: unused,
       place: unused,
       autostart: unused,
       hostsUnsafe: () => null,
       generationUnsafe: () => undefined,
+      aliveUnsafe: () => {},
       create: (request) =>
         request.key !== null && living(request.name, request.key) !== undefined
           ? Effect.fail(new ActorError({ reason: "actor.duplicate_key", message: "that key is taken" }))
@@ -196,7 +198,7 @@ const asking = Layer.effect(
 
 /** The API on a control plane of which a test gives just the parts that it asks for. */
 export const apiOn = (parts: Pick<ActorControl["Service"], "names" | "runners">): Layer.Layer<Asking> => {
-  const partial = { ...parts, hostsUnsafe: () => null, generationUnsafe: () => undefined }
+  const partial = { ...parts, hostsUnsafe: () => null, generationUnsafe: () => undefined, aliveUnsafe: () => {} }
   return asking.pipe(Layer.provide([Layer.mock(ActorControl)(partial), layerMemory, Authenticator.layerOpen]))
 }
 
