@@ -6,7 +6,8 @@
 import type { Subject } from "../bus/Subject.ts"
 import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
-import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
+import { StreamLink } from "./StreamLink.ts"
+import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
 const none: ReadonlyArray<unknown> = []
 
@@ -45,9 +46,9 @@ export class InFlight {
   }
 
   /** Enters a stream; undefined when the table is full. The entry stays until the stream's terminal frame came or its last word left. */
-  enter(route: RouteKey, name: string, traceparent: string, side: VisitorSide): StreamLink | undefined {
+  enter(route: RouteKey, addressee: Addressee, side: VisitorSide): StreamLink | undefined {
     if (this.links.size >= this.linksMax) return undefined
-    const link = new StreamLink(route, name, traceparent, side, this.options, this.forget)
+    const link = new StreamLink(route, addressee, side, this.options, this.forget)
     this.links.set(route.requestId, link)
     return link
   }
@@ -88,8 +89,8 @@ export class InFlight {
     return hubs
   }
 
-  /** A hub is gone: its streams fail now instead of waiting for deadlines. */
+  /** A hub is gone: so are its streams, but for WebSockets that may hibernate. */
   lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.break("runner_lost", "session_lost")
+    for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
   }
 }

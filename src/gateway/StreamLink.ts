@@ -6,40 +6,16 @@
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
 import { Effect, Option } from "effect"
-import type { BusError, MessageBus } from "../bus/MessageBus.ts"
+import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
-import type { Downlink, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import { ReceiveWindow, SendWindow, windowDefault } from "../tunnel/Credit.ts"
+import type { Downlink, Envelope, RouteKey, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
-import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
-
-/** The visitor's side of a stream, as the link calls it. */
-export interface VisitorSide {
-  /** A reply that is in order and allowed by the stream's state. */
-  readonly onFrame: (frame: ResponseFrame) => void
-  /** The tunnel failed the stream; the link has already noted what the other end is to be told. */
-  readonly onBroken: (code: GatewayErrorCode) => void
-  /** Handling a frame threw. Whatever state that left, the visitor's side ends here and does not throw again. */
-  readonly onCrash: () => void
-  /** Data frames that may leave now, by credit and by what the visitor sent. Never called once the stream is over. */
-  readonly collect: () => ReadonlyArray<RequestFrame>
-  /** When `onDeadline` is due, in milliseconds of the gateway's clock; `Infinity` for never. */
-  readonly deadlineMs: () => number
-  readonly onDeadline: () => void
-}
-
-/** What every link of a gateway shares. */
-export interface LinkOptions {
-  readonly replyTo: Subject
-  readonly nowMs: () => number
-  readonly bounds?: WindowBounds
-  /** Defers to the end of the present job. */
-  readonly soon: Turn
-}
+import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
 /** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
@@ -47,50 +23,64 @@ export type Refusal = "Foreign" | "Late" | "Duplicate"
 /** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
-  readonly name: string
-  readonly traceparent: string
-  /** The hub that took the stream; unknown until its first word. */
+  /** The hub that has the stream; unknown until its first word, and once it is lost. */
   hub: Subject | undefined
   state: StreamState = "Idle"
   /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
-  readonly credit = new SendWindow(0)
-  /** Frames taken so far: none yet means that the opening frame may still be repeated elsewhere. */
+  credit = new SendWindow(0)
+  /** Frames taken from the session so far: none yet means that the opening frame may still be repeated elsewhere. */
   taken = 0
+  /** When a runner's session was first heard of. */
+  pinnedMs: number | undefined
+  /** Counts how often a hub took up the other end: what was begun before is not continued. */
+  attachments = 0
 
-  private readonly window: ReceiveWindow
+  private window: ReceiveWindow
+  private readonly addressee: Addressee
   private readonly options: LinkOptions
   private readonly side: VisitorSide
-  private readonly sendSequence = new SendSequence()
-  private readonly receiveSequence = new ReceiveSequence()
+  private sendSequence = new SendSequence()
+  private receiveSequence = new ReceiveSequence()
   private session: string | undefined
   private generation = 0
   private owedBytes = 0
   private lastWord: RequestFrame | undefined
+  private wakeWanted = false
+  private numberOwed = false
   private hubDeadlineMs = Number.POSITIVE_INFINITY
+  private placementDeadlineMs = Number.POSITIVE_INFINITY
   private readonly onOver: (link: StreamLink) => void
   private waiter: ((effect: Effect.Effect<void>) => void) | undefined
   private roused = false
 
   constructor(
     route: RouteKey,
-    name: string,
-    traceparent: string,
+    addressee: Addressee,
     side: VisitorSide,
     options: LinkOptions,
     onOver: (link: StreamLink) => void
   ) {
     this.route = route
-    this.name = name
-    this.traceparent = traceparent
+    this.addressee = addressee
     this.side = side
     this.options = options
     this.window = new ReceiveWindow(options.bounds ?? windowDefault)
     this.onOver = onOver
   }
 
+  /** Where wakes go. */
+  get actors(): Subject {
+    return this.options.actors
+  }
+
   /** Whether the stream has ended; a last word may still be on its way. */
   get over(): boolean {
     return this.state === "Ended"
+  }
+
+  /** Whether nobody holds the other end, and the visitor's WebSocket stays all the same. */
+  get asleep(): boolean {
+    return this.state === "SocketAsleep"
   }
 
   /** Whether nothing is left to say. */
@@ -106,9 +96,9 @@ export class StreamLink {
     return {
       _tag: "Downlink",
       replyTo: this.options.replyTo,
-      name: this.name,
-      actor: "",
-      traceparent: this.traceparent,
+      name: this.addressee.name,
+      actor: this.addressee.actor,
+      traceparent: this.addressee.traceparent,
       route: this.route,
       index: this.sendSequence.indexOf(frame),
       frame
@@ -123,12 +113,17 @@ export class StreamLink {
 
   /** Takes one reply. Two locks: the hub's route check let it through, and here it must come from the session the stream was given to. */
   receive(uplink: Uplink): Refusal | undefined {
-    if (this.session === undefined) this.session = uplink.session
-    else if (this.session !== uplink.session) return "Foreign"
+    const { frame } = uplink
+    if (this.state === "SocketAsleep") return this.receiveAsleep(uplink)
+    if (this.session === undefined) {
+      if (uplink.session !== "") this.pin(uplink)
+      else if (frame._tag === "Credit") return this.heard(uplink)
+      else if (frame._tag !== "ResponseAbort") return "Foreign"
+    } else if (this.session !== uplink.session) return "Foreign"
     if (uplink.generation < this.generation) {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (uplink.frame._tag !== "Credit") return "Foreign"
-      if (!this.over) this.take(uplink.frame)
+      if (frame._tag !== "Credit") return "Foreign"
+      if (!this.over) this.take(frame)
       return undefined
     }
     this.generation = uplink.generation
@@ -136,7 +131,6 @@ export class StreamLink {
     this.hub = uplink.replyTo
     if (this.lastWord !== undefined) this.wake()
     if (this.over) return "Late"
-    const { frame } = uplink
     if (isSequenced(frame)) {
       const verdict = this.receiveSequence.accept(uplink.index)
       if (verdict === "duplicate") return "Duplicate"
@@ -147,6 +141,91 @@ export class StreamLink {
     }
     this.take(frame)
     return undefined
+  }
+
+  private pin(uplink: Uplink): void {
+    this.session = uplink.session
+    this.pinnedMs = this.options.nowMs()
+  }
+
+  /** The hub's own word, before there is a session: it has the stream, and an actor is being started for it. */
+  private heard(uplink: Uplink): undefined {
+    this.hub = uplink.replyTo
+    this.placementDeadlineMs = this.options.nowMs() + limits.placementMs
+    this.wake()
+  }
+
+  /** While the stream sleeps, a Credit of a session puts it back; nothing that is said now has a place in an order. */
+  private receiveAsleep(uplink: Uplink): Refusal | undefined {
+    if (uplink.frame._tag === "Credit") {
+      this.hub = uplink.replyTo
+      if (uplink.session === "") this.side.sleeper?.onHeard()
+      else this.attach(uplink)
+      return undefined
+    }
+    if (uplink.session !== "" && uplink.session !== this.session) return "Foreign"
+    this.take(uplink.frame)
+    return undefined
+  }
+
+  private attach(uplink: Uplink): void {
+    this.pin(uplink)
+    this.generation = uplink.generation
+    this.sendSequence = new SendSequence()
+    this.receiveSequence = new ReceiveSequence()
+    this.credit = new SendWindow(0)
+    this.window = new ReceiveWindow(this.options.bounds ?? windowDefault)
+    this.attachments++
+    this.owedBytes = 0
+    this.wakeWanted = false
+    this.numberOwed = true
+    this.take(uplink.frame)
+    this.side.sleeper?.onAttached()
+  }
+
+  /** The hub is gone. A WebSocket that may hibernate falls asleep over it, everything else fails now instead of waiting for deadlines. */
+  lose(): void {
+    if (this.state !== "SocketLasting" && this.state !== "SocketAsleep")
+      return this.break("runner_lost", "session_lost")
+    this.hub = undefined
+    if (this.asleep) return
+    this.state = "SocketAsleep"
+    this.detach()
+    this.side.sleeper?.onLost()
+  }
+
+  private detach(): void {
+    this.owedBytes = 0
+    this.numberOwed = false
+    this.credit.close()
+  }
+
+  /** Asks for the stream to be put back: the wake leaves in this turn. */
+  wantWake(): void {
+    this.wakeWanted = true
+    this.wake()
+  }
+
+  /** The wake to be published now, once. */
+  takeWake(): Wake | undefined {
+    if (!this.wakeWanted || !this.asleep) return undefined
+    this.wakeWanted = false
+    return this.wakeEnvelope()
+  }
+
+  /** No hub took the wake. */
+  unheard(reason: BusError["reason"]): void {
+    if (this.asleep) this.side.sleeper?.onUnheard(reason)
+  }
+
+  private wakeEnvelope(): Wake {
+    return {
+      _tag: "Wake",
+      replyTo: this.options.replyTo,
+      actor: this.addressee.actor,
+      route: this.route,
+      index: this.side.sleeper?.nextNumber() ?? 0
+    }
   }
 
   private take(frame: ResponseFrame): void {
@@ -167,6 +246,7 @@ export class StreamLink {
         this.side.onFrame(frame)
         // Only the frame itself: where the visitor's side broke over it, a last word is due first.
         if (step.state === "Ended") this.finish()
+        else if (step.state === "SocketAsleep") this.detach()
         return
       }
     }
@@ -196,6 +276,8 @@ export class StreamLink {
   /** Ends the stream from this side with a last word. It leaves in this turn, or as soon as the hub is known. Later calls change nothing. */
   close(lastWord: RequestFrame): void {
     if (this.over) return
+    // Asleep, and no hub is known: there is nobody to tell.
+    if (this.asleep && this.hub === undefined) return this.finish()
     this.lastWord = lastWord
     this.state = "Ended"
     this.owedBytes = 0
@@ -214,6 +296,7 @@ export class StreamLink {
   finish(): void {
     this.state = "Ended"
     this.lastWord = undefined
+    this.numberOwed = false
     this.credit.close()
     this.window.close()
     this.onOver(this)
@@ -221,15 +304,18 @@ export class StreamLink {
   }
 
   /** What is to be published now. Control goes first; after the last word nothing does. */
-  outgoing(): ReadonlyArray<Downlink> {
+  outgoing(): ReadonlyArray<Envelope> {
     if (this.hub === undefined) return []
-    const envelopes: Array<Downlink> = []
+    const envelopes: Array<Envelope> = []
+    // Ahead of all else to whoever holds the other end now, asked or not: which number the next message has.
+    if (this.numberOwed) envelopes.push(this.wakeEnvelope())
+    this.numberOwed = false
     if (this.lastWord !== undefined) {
       envelopes.push(this.envelope(this.lastWord))
       this.finish()
       return envelopes
     }
-    if (this.over) return envelopes
+    if (this.over || this.asleep) return envelopes
     if (this.owedBytes > 0) {
       envelopes.push(this.envelope({ _tag: "Credit", bytes: this.owedBytes }))
       this.owedBytes = 0
@@ -266,47 +352,29 @@ export class StreamLink {
 
   /** Waits for something to do, or for the next deadline and deals with it. */
   readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
-    const dueMs = this.hub === undefined ? this.hubDeadlineMs : this.over ? Infinity : this.side.deadlineMs()
+    const dueMs = this.dueMs()
     if (dueMs === Number.POSITIVE_INFINITY) return this.work
-    return Effect.map(Effect.timeoutOption(this.work, Math.max(0, dueMs - this.options.nowMs())), (worked) => {
+    // Timers know whole milliseconds: one that fired early would only be set again, and again.
+    const waitMs = Math.max(0, Math.ceil(dueMs - this.options.nowMs()))
+    return Effect.map(Effect.timeoutOption(this.work, waitMs), (worked) => {
       if (Option.isNone(worked)) this.expire()
     })
   })
 
+  private dueMs(): number {
+    if (this.over) return this.hub === undefined ? this.hubDeadlineMs : Number.POSITIVE_INFINITY
+    if (this.asleep) return this.side.deadlineMs()
+    if (this.hub === undefined) return this.hubDeadlineMs
+    return this.session === undefined ? this.placementDeadlineMs : this.side.deadlineMs()
+  }
+
   private expire(): void {
-    if (this.hub === undefined) {
-      // Meanwhile the hub may have spoken, or the clock may be early: only then is there still time.
-      if (this.options.nowMs() < this.hubDeadlineMs) return
-      const told = this.over
-      this.finish()
-      if (!told) this.side.onBroken("runner_lost")
-      return
-    }
-    if (!this.over && this.options.nowMs() >= this.side.deadlineMs()) this.side.onDeadline()
+    // Meanwhile somebody may have spoken, or the clock may be early: only then is there still time.
+    if (this.options.nowMs() < this.dueMs()) return
+    if (this.over) return this.finish()
+    if (this.asleep || this.session !== undefined) return this.side.onDeadline()
+    if (this.hub !== undefined) return this.break("actor_not_ready", "deadline")
+    this.finish()
+    this.side.onBroken("runner_lost")
   }
 }
-
-/** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
-export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"], link: StreamLink) {
-  while (true) {
-    const envelopes = link.outgoing()
-    if (envelopes.length > 0) {
-      const failed = yield* publish(bus, link.hub as Subject, envelopes)
-      // The last word is noted by `break` and gets its own attempt; should that fail too, the hub's lease on us has to end the route.
-      if (failed !== undefined && !link.over) link.break("runner_lost", "publish_failed")
-      continue
-    }
-    if (link.quiet) return
-    yield* link.awaitWork
-  }
-})
-
-const publish = (
-  bus: MessageBus["Service"],
-  hub: Subject,
-  envelopes: ReadonlyArray<Downlink>
-): Effect.Effect<BusError["reason"] | undefined> =>
-  Effect.match(bus.publish(hub, envelopes, "each"), {
-    onFailure: (error) => error.reason,
-    onSuccess: () => undefined
-  })

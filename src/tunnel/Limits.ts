@@ -41,7 +41,7 @@ export const table = {
     value: 64 * KiB,
     unit: "bytes",
     why: "a request or response head with its trailers; Node's own parser stops at 16 KiB unless told otherwise",
-    enforcedBy: "gateway/Gateway.ts"
+    enforcedBy: "gateway/Admission.ts"
   },
   messageBytesMax: {
     value: 16 * MiB,
@@ -288,6 +288,72 @@ export const table = {
     unit: "ms",
     why: "from an opening frame to the hub's first word, which it says at once: silence means that hub is gone",
     enforcedBy: "gateway/StreamLink.ts"
+  },
+  placementMs: {
+    value: 60_000,
+    unit: "ms",
+    why: "from the hub's word that it has a stream for an actor to the word which runner hosts it: the hub itself gives up earlier, this is for one that went silent",
+    enforcedBy: "gateway/StreamLink.ts"
+  },
+  queryMs: {
+    value: 15_000,
+    unit: "ms",
+    why: "how long finding or creating the actor that a request asks for by name and key may take",
+    enforcedBy: "gateway/ActorQuery.ts"
+  },
+  actorBodyBytesMax: {
+    value: 20 * MiB,
+    unit: "bytes",
+    why: "a request body towards an actor: Rivet's runners take it whole, and no more than this",
+    enforcedBy: "gateway/Admission.ts"
+  },
+  hibernationBytesMax: {
+    value: 8 * MiB,
+    unit: "bytes",
+    why: "messages of one WebSocket that its app has not acknowledged, beyond which its visitor is not read from; acknowledgements make room again",
+    enforcedBy: "gateway/VisitorMessages.ts"
+  },
+  hibernationMessagesMax: {
+    value: 16_384,
+    unit: "messages",
+    why: "the same in number: a quarter of the index circle, so that old and new are never confused",
+    enforcedBy: "gateway/VisitorMessages.ts"
+  },
+  hibernationBytesTotalMax: {
+    value: 256 * MiB,
+    unit: "bytes",
+    why: "the same over all WebSockets of a gateway: beyond it none of them is read from until others were acknowledged",
+    enforcedBy: "gateway/Gateway.ts"
+  },
+  hibernationAckMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationWakeMs: {
+    value: 60_000,
+    unit: "ms",
+    why: "from the first attempt to wake an actor for a WebSocket to the end of that WebSocket, where nobody takes it: two starts of an actor, or a hub's restart",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationWakesMax: {
+    value: 20,
+    unit: "count",
+    why: "attempts to wake an actor for a WebSocket that stay without lasting success, also where it wakes and sleeps again at once",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationRetryFirstMs: {
+    value: 250,
+    unit: "ms",
+    why: "the first wait before a refused wake is asked for again; doubles from there",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationRetryMaxMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "the longest wait between two wakes; an actor that stayed awake this long was awake",
+    enforcedBy: "gateway/Hibernation.ts"
   },
   closeLingerMs: {
     value: 5_000,

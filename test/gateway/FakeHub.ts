@@ -4,7 +4,7 @@ import { layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.t
 import * as Subject from "../../src/bus/Subject.ts"
 import { type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { type StreamEnd, StreamObserver, type StreamStart } from "../../src/gateway/StreamObserver.ts"
-import type { Downlink, Envelope, Uplink } from "../../src/tunnel/Envelope.ts"
+import type { Downlink, Envelope, Uplink, Wake } from "../../src/tunnel/Envelope.ts"
 import type { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import { SendSequence } from "../../src/tunnel/Sequence.ts"
@@ -102,11 +102,13 @@ export class Conversation {
   }
 }
 
-/** Listens for a name and on its own subject until the scope closes. It says nothing of itself: even the first Credit is the test's. */
-export const fakeHub = Effect.fnUntraced(function* (name = "web", hubId = "h1", session = "a".repeat(32)) {
+/** What a hub under the test's control does: it says nothing of itself, even the first Credit is the test's. */
+const listenOn = Effect.fnUntraced(function* (subject: string, hubId: string, session: string) {
   const bus = yield* MessageBus
   const hub = Subject.ofHub("default", hubId)
   const openings = yield* Queue.unbounded<Conversation>()
+  const wakes = yield* Queue.unbounded<Wake>()
+  const told: Array<Envelope> = []
   const conversations = new Map<number, Conversation>()
   const leases: Array<number> = []
   const hear = (envelopes: ReadonlyArray<Envelope>) => {
@@ -121,12 +123,18 @@ export const fakeHub = Effect.fnUntraced(function* (name = "web", hubId = "h1", 
       } else conversations.get(route.requestId)?.hear(envelope)
     }
   }
-  const listen = Effect.fnUntraced(function* (subject: string) {
-    const inbox = yield* bus.subscribe(subject)
-    yield* Effect.forkScoped(Stream.runForEachArray(inbox, (batch) => Effect.sync(() => hear(batch))))
+  const listen = Effect.fnUntraced(function* (on: string, take: (batch: ReadonlyArray<Envelope>) => void) {
+    const inbox = yield* bus.subscribe(on)
+    yield* Effect.forkScoped(Stream.runForEachArray(inbox, (batch) => Effect.sync(() => take(batch))))
   })
-  yield* listen(Subject.ofName("default", name))
-  yield* listen(hub)
+  yield* listen(subject, (batch) => {
+    for (const envelope of batch) if (envelope._tag === "Wake") Queue.offerUnsafe(wakes, envelope)
+    hear(batch)
+  })
+  yield* listen(hub, (batch) => {
+    told.push(...batch)
+    hear(batch)
+  })
   return {
     hub,
     leases,
@@ -137,6 +145,20 @@ export const fakeHub = Effect.fnUntraced(function* (name = "web", hubId = "h1", 
       const { frame } = conversation.opening
       const streamed = frame._tag === "WebSocketOpen" || (frame._tag === "RequestStart" && frame.streamed)
       return conversation.greet(streamed ? limits.windowBytesInitial : 0)
-    })
+    }),
+    /** The next wake that came for anybody who controls actors. */
+    wake: Queue.take(wakes),
+    /** Those that came so far and were not taken. */
+    wakes: Effect.andThen(settle, Queue.clear(wakes)),
+    /** Everything that came to this hub's own subject since it was last asked, in order. */
+    told: Effect.map(settle, () => told.splice(0))
   }
 })
+
+/** Listens for a name and on its own subject until the scope closes. */
+export const fakeHub = (name = "web", hubId = "h1", session = "a".repeat(32)) =>
+  listenOn(Subject.ofName("default", name), hubId, session)
+
+/** The hub that controls actors: listens for them and on its own subject. */
+export const actorHub = (hubId = "h1", session = "a".repeat(32)) =>
+  listenOn(Subject.ofActors("default"), hubId, session)
