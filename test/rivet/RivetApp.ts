@@ -39,14 +39,27 @@ const socketKey = (gatewayId: ArrayBuffer, requestId: ArrayBuffer) =>
 const seenPrefix = encoder.encode("seen/")
 
 const generations = new Map<string, number>()
-/** Writes to one actor's store in order: an ack must not overtake the write before it. */
-const writes = new Map<string, Promise<void>>()
-const inOrder = (actorId: string, write: () => Promise<void>) => {
-  const before = writes.get(actorId) ?? Promise.resolve()
-  const after = before.then(write).catch((error) => say("write failed", { error: String(error) }))
-  writes.set(actorId, after)
-  return after
+
+/** Writes of one generation to its actor's store, in order: an ack must not overtake the write before it, nor follow one that failed. */
+class Writes {
+  private last = Promise.resolve()
+  private closed = false
+
+  /** Not once the actor is told to stop: what is not written is not acknowledged, and comes again. */
+  push(write: () => Promise<void>): void {
+    if (this.closed) return
+    this.last = this.last.then(write).catch((error) => {
+      this.closed = true
+      say("write failed", { error: String(error) })
+    })
+  }
+
+  end(): Promise<void> {
+    this.closed = true
+    return this.last
+  }
 }
+const writes = new Map<string, Writes>()
 
 interface KvCall {
   readonly op: string
@@ -162,6 +175,7 @@ const runner: Runner = new Runner({
   websocket: (self, actorId, ws, gatewayId, requestId, _request, path, headers, isHibernatable, isRestoring) => {
     say("socket", { actorId, path, isHibernatable, isRestoring })
     const key = socketKey(gatewayId, requestId)
+    const own = writes.get(actorId) ?? new Writes()
     const store = (received: number) => {
       const stored: Stored = {
         gatewayId: textOf(new Uint8Array(gatewayId)),
@@ -172,7 +186,7 @@ const runner: Runner = new Runner({
       }
       return encoder.encode(JSON.stringify(stored))
     }
-    if (isHibernatable && !isRestoring) void inOrder(actorId, () => self.kvPut(actorId, [[key, store(0)]]))
+    if (isHibernatable && !isRestoring) own.push(() => self.kvPut(actorId, [[key, store(0)]]))
     ws.addEventListener("message", (event: { data: string | ArrayBuffer; rivetMessageIndex?: number }) => {
       const { data } = event
       if (typeof data === "string" && data.startsWith("close:")) {
@@ -184,7 +198,7 @@ const runner: Runner = new Runner({
       const index = event.rivetMessageIndex ?? 0
       const place = encoder.encode(`seen/${String(arrivals++).padStart(12, "0")}/${process.pid}`)
       const text = typeof data === "string" ? data : decoder.decode(data)
-      void inOrder(actorId, async () => {
+      own.push(async () => {
         await self.kvPut(actorId, [
           [key, store(index)],
           [place, encoder.encode(text)]
@@ -195,12 +209,13 @@ const runner: Runner = new Runner({
     })
     ws.addEventListener("close", (event: { code: number; reason: string }) => {
       say("closed", { actorId, path, code: event.code, reason: event.reason })
-      if (isHibernatable) void inOrder(actorId, () => self.kvDelete(actorId, [key]))
+      if (isHibernatable) own.push(() => self.kvDelete(actorId, [key]))
     })
     return Promise.resolve()
   },
   onActorStart: async (actorId, generation) => {
     generations.set(actorId, generation)
+    writes.set(actorId, new Writes())
     say("started", { actorId, generation })
     const sockets = await runner.kvListPrefix(actorId, encoder.encode("socket/"))
     const known = await runner.kvListPrefix(actorId, seenPrefix)
@@ -220,7 +235,7 @@ const runner: Runner = new Runner({
     say("ready", { actorId, generation, restored: entries.length })
   },
   onActorStop: async (actorId, generation) => {
-    await writes.get(actorId)
+    await writes.get(actorId)?.end()
     say("stopped", { actorId, generation })
   }
 })
