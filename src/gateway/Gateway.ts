@@ -150,7 +150,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     requestBodyBytesMax: options.requestBodyBytesMax ?? limits.requestBodyBytesMax
   }
 
-  const inbox = yield* bus.subscribe(replyTo)
+  const inbox = yield* bus.subscribe(replyTo, ["each"])
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
       const faults = inFlight.deal(batch)

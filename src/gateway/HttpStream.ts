@@ -31,6 +31,8 @@ export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
     case "Timeout":
     case "Disconnected":
       return "runner_lost"
+    case "Unsendable":
+      return "internal_error"
     default:
       return absurd(reason)
   }
