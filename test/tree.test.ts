@@ -29,7 +29,7 @@ const platform =
   /^(?:@effect\/platform-node(?:\/|$)|ws$|undici$|@nats-io\/|node:(?:http|https|http2|net|tls|dgram|dns|child_process|cluster|fs|os|process|readline|repl|sqlite|stream|tty|worker_threads|timers)(?:\/|$))/
 const platformFolders = ["server", "cli", "testing", "demo"]
 /** Drivers: the one file per service that may know a platform, because nothing else imports it but `server`, `cli`, `testing` or an app. */
-const drivers = ["socket/WsSocket.ts", "runner/LocalForward.ts"]
+const drivers = ["socket/WsSocket.ts", "runner/LocalForward.ts", "bus/NatsConnection.ts"]
 
 const wrongImports = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> => {
   const wrong: Array<string> = []
