@@ -5,7 +5,7 @@
  * a request: `RunnerName.ts`, `ForwardedHeaders.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
 import { Clock, Context, Effect, Layer, Random, Schema, Stream } from "effect"
-import { MessageBus } from "../bus/MessageBus.ts"
+import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import type { Envelope } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -158,6 +158,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
+  yield* Effect.forkScoped(Stream.runForEach(losses(bus), () => Effect.sync(() => inFlight.loseAll())))
 
   let serving = 0
   let draining = false

@@ -13,7 +13,7 @@ import { limits } from "../tunnel/Limits.ts"
 import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
-import { converse, type StreamLink, type VisitorSide } from "./StreamLink.ts"
+import { converse, type StreamLink, unacknowledged, type VisitorSide } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { HttpExchange } from "./Visitor.ts"
 
@@ -95,9 +95,9 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const opened = this.parts.bus.publish(this.parts.subjectOf(admitted.name), [link.opening(this.opening)], "one")
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
-        link.finish()
+        const rest = unacknowledged(this.parts.bus, link, error.reason)
         this.fail(openingError(error.reason))
-        return this.departure
+        return Effect.andThen(this.departure, rest)
       },
       onSuccess: () =>
         Effect.flatMap(converse(this.parts.bus, link), () =>

@@ -14,7 +14,7 @@ import { acceptHeaders } from "./ForwardedHeaders.ts"
 import { entryOf, fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { lastWord, openingError } from "./HttpStream.ts"
 import { type GoodHead, judgeHead, validHeaders } from "./ResponseHead.ts"
-import { converse, type StreamLink, type VisitorSide } from "./StreamLink.ts"
+import { converse, type StreamLink, unacknowledged, type VisitorSide } from "./StreamLink.ts"
 import { type Admitted, type GatewayParts, headerOf, type StreamRecord, type VisitorStream } from "./StreamRecord.ts"
 import type { VisitorUpgrade } from "./Visitor.ts"
 
@@ -103,9 +103,9 @@ export class SocketStream implements VisitorSide, VisitorStream {
     const opened = this.parts.bus.publish(this.parts.subjectOf(admitted.name), [link.opening(opening)], "one")
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
-        link.finish()
+        const rest = unacknowledged(this.parts.bus, link, error.reason)
         this.fail(openingError(error.reason))
-        return this.conclude
+        return Effect.andThen(this.conclude, rest)
       },
       onSuccess: () => this.converse(link, admitted)
     })

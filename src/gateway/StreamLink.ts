@@ -5,12 +5,12 @@
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
-import { Effect, Option } from "effect"
+import { Effect, Option, Schedule } from "effect"
 import type { BusError, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
-import type { Downlink, RouteKey, Uplink } from "../tunnel/Envelope.ts"
-import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
+import { type Downlink, isLastWord, type RouteKey, type Uplink } from "../tunnel/Envelope.ts"
+import { type AbortCode, absurd, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
@@ -291,7 +291,7 @@ export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"],
     const envelopes = link.outgoing()
     if (envelopes.length > 0) {
       const failed = yield* publish(bus, link.hub as Subject, envelopes)
-      // The last word is noted by `break` and gets its own attempt; should that fail too, the hub's lease on us has to end the route.
+      // The last word is noted by `break` and gets its own attempts.
       if (failed !== undefined && !link.over) link.break("runner_lost", "publish_failed")
       continue
     }
@@ -300,12 +300,42 @@ export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"],
   }
 })
 
+/** A hub that never hears the last word keeps the route: it is said again while the bus cannot. A hub that is silent for a lease is gone itself. */
+const persistently = {
+  schedule: Schedule.spaced(limits.lastWordMs),
+  times: Math.ceil(limits.leaseMs / limits.lastWordMs),
+  while: (error: BusError) => error.reason !== "Unsendable"
+}
+
 const publish = (
   bus: MessageBus["Service"],
   hub: Subject,
   envelopes: ReadonlyArray<Downlink>
-): Effect.Effect<BusError["reason"] | undefined> =>
-  Effect.match(bus.publish(hub, envelopes, "each"), {
+): Effect.Effect<BusError["reason"] | undefined> => {
+  const published = bus.publish(hub, envelopes, "each")
+  return Effect.match(envelopes.some(isLastWord) ? Effect.retry(published, persistently) : published, {
     onFailure: (error) => error.reason,
     onSuccess: () => undefined
   })
+}
+
+/** The opening frame was not acknowledged. A hub may have it all the same: should its first word come, it is told that nobody waits. */
+export const unacknowledged = (
+  bus: MessageBus["Service"],
+  link: StreamLink,
+  reason: BusError["reason"]
+): Effect.Effect<void> => {
+  switch (reason) {
+    case "NoResponders":
+    case "Full":
+    case "Unsendable":
+      link.finish()
+      return Effect.void
+    case "Timeout":
+    case "Disconnected":
+      link.close({ _tag: "RequestAbort", code: "cancelled" })
+      return converse(bus, link)
+    default:
+      return absurd(reason)
+  }
+}

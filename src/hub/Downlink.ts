@@ -52,12 +52,12 @@ export const makeDownlink = Effect.fnUntraced(function* (options: {
   const bus = yield* MessageBus
   const { streams, uplink } = options
 
-  const tell = (downlink: Downlink, session: Session | null, frame: ResponseFrame): Effect.Effect<void, BusError> =>
+  const tell = (downlink: Downlink, session: Session, frame: ResponseFrame): Effect.Effect<void, BusError> =>
     bus.publish(downlink.replyTo, [uplink(session, downlink.route, 0, frame)], "each")
 
-  /** The gateway may be gone as well, and then nobody waits for the news. */
-  const refuse = (downlink: Downlink, code: AbortCode, message: string) =>
-    Effect.ignore(tell(downlink, null, { _tag: "ResponseAbort", code, message }))
+  /** Not waited for: the bus confirms an end, and the other streams' frames stand behind this one. */
+  const refuse = ({ route }: Downlink, code: AbortCode, message: string) =>
+    options.tellGateway(route.gatewayId, [uplink(null, route, 0, { _tag: "ResponseAbort", code, message })])
 
   const open = (downlink: Downlink): Effect.Effect<void> => {
     if (options.isDraining()) return refuse(downlink, "draining", "the hub is going away")

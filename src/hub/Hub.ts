@@ -30,6 +30,7 @@ import { type AbortCode, opensRoute, type RequestFrame } from "../tunnel/Frame.t
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
+import { endStreamsAtLoss } from "./BusLoss.ts"
 import { type DownlinkHandler, type MakeUplink, makeDownlink } from "./Downlink.ts"
 import { HandshakeRejected, handshake, type Introduction, version } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
@@ -306,6 +307,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       uplink,
       relay,
       complaints,
+      scope,
       abuse: new AbuseMeter({ max: limits.abuseRefusalsMax, windowMs: limits.abuseWindowMs }),
       onBroken,
       heartbeatMs: options.heartbeatMs ?? limits.heartbeatMs,
@@ -350,16 +352,12 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       session?.link.send({ route, index: 0, frame: { _tag: "RequestAbort", code: "deadline" } })
     }
     const counts = yield* routes.counts
-    HubMetrics.routesBy.Open.updateUnsafe(counts.Open, context)
-    HubMetrics.routesBy.Closing.updateUnsafe(counts.Closing, context)
-    HubMetrics.routesBy.HalfClosed.updateUnsafe(counts.HalfClosed, context)
-    HubMetrics.routesBy.Closed.updateUnsafe(counts.Closed, context)
-    HubMetrics.sessions.updateUnsafe(sessions.size, context)
-    HubMetrics.openStreams.updateUnsafe(streams.size, context)
+    HubMetrics.gauge({ routes: counts, sessions: sessions.size, openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open
   })
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
+  yield* Effect.forkIn(endStreamsAtLoss({ streams, uplink, tellGateway }), scope)
   const envelopes = yield* bus.subscribe(hubSubject)
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
 

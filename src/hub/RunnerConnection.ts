@@ -45,12 +45,12 @@ export const serveConnection = Effect.fnUntraced(function* (connection: Connecti
     ping: (nonce) =>
       session.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Ping", nonce, received: session.link.receivedCount }))
   })
-  const read = yield* makeUplinkReader({ ...options, session, socket, generation: connection.generation, heartbeat })
+  const uplink = yield* makeUplinkReader({ ...options, session, socket, generation: connection.generation, heartbeat })
   const judged = yield* Deferred.make<Wayleave1.CloseReason>()
 
   const reading = socket.messages.pipe(
     Stream.runForEachArray((batch) =>
-      Effect.flatMap(read(batch), (judgement) =>
+      Effect.flatMap(uplink.read(batch), (judgement) =>
         // Waits to be interrupted: not one frame more is read from a runner that was judged.
         judgement === undefined ? Effect.void : Effect.andThen(Deferred.succeed(judged, judgement), Effect.never)
       )
@@ -61,10 +61,12 @@ export const serveConnection = Effect.fnUntraced(function* (connection: Connecti
     })
   )
   const closed = (reason: Wayleave1.CloseReason): ConnectionEnd => ({ _tag: "Closed", reason })
-  return yield* Effect.raceAllFirst([
+  const end = yield* Effect.raceAllFirst([
     reading,
     heartbeat.run.pipe(Effect.catchTag("HeartbeatTimeout", () => Effect.succeed(closed("heartbeat_timeout")))),
     Effect.map(Deferred.await(judged), closed),
     Effect.map(Deferred.await(connection.place.dismissed), closed)
   ])
+  yield* uplink.settled
+  return end
 })

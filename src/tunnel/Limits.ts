@@ -167,6 +167,18 @@ export const table = {
     why: "a relay tries a failed publish again before it reports the stream broken",
     enforcedBy: "hub/Relay.ts"
   },
+  lastWordMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how often the end of a stream is told again while the bus cannot; for a lease, then whoever does not hear it is gone",
+    enforcedBy: "gateway/StreamLink.ts"
+  },
+  relaysUnconfirmedMax: {
+    value: 64,
+    unit: "count",
+    why: "reads of one runner whose last frames wait for the bus to confirm them; beyond it nothing more is read from that runner",
+    enforcedBy: "hub/Uplink.ts"
+  },
   routesMax: {
     value: 131_072,
     unit: "routes",

@@ -289,4 +289,33 @@ describe("the order of things", () => {
       assert.deepStrictEqual(relayed, { refused: [], ended: [key], broken: [lost] })
     }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
   })
+
+  it.effect("breaks the stream of a frame that the bus has no form for, and not the streams it came with", () => {
+    const attempts: Array<number> = []
+    const bus = busThat((subject, envelopes) =>
+      Effect.suspend(() => {
+        attempts.push(envelopes.length)
+        const impossible = envelopes.some(({ _tag }, i) => _tag === "Uplink" && (envelopes[i] as Uplink).index === 13)
+        return impossible ? Effect.fail(new BusError({ subject, reason: "Unsendable" })) : Effect.void
+      })
+    )
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.issue(key, owner)
+      yield* routes.issue(neighbourKey, owner)
+      const relay = yield* makeRelay("default")
+      const stray = { gatewayId: key.gatewayId, requestId: 77 }
+      const batch = [{ ...uplink(end), index: 13 }, uplink(end, neighbourKey), uplink(end, stray)]
+      const relayed = yield* relay({ session: owner, generation: 1 }, batch)
+      assert.deepStrictEqual([relayed.ended, relayed.broken], [[neighbourKey], [key]])
+      assert.deepStrictEqual(
+        relayed.refused.map(({ reason }) => reason),
+        ["Unknown"]
+      )
+      // Once together, once apart: what has no form gets none by trying again.
+      assert.deepStrictEqual(attempts, [2, 1, 1])
+      assert.deepInclude(yield* routes.counts, { Open: 1, Closing: 0, Closed: 1 })
+    }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
 })
