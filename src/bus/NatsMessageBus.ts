@@ -4,7 +4,19 @@
  *
  * Next: `NatsConnection.ts`, which knows the client; `EnvelopeCodec.ts`, the bytes; `SharedFlush.ts`, how publishes are confirmed.
  */
-import { type Cause, Config, Effect, FiberSet, Layer, Queue, type Scope, Stream, SubscriptionRef } from "effect"
+import {
+  type Cause,
+  Clock,
+  Config,
+  Effect,
+  FiberSet,
+  Layer,
+  Queue,
+  Schedule,
+  type Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -161,12 +173,16 @@ export const make = Effect.fnUntraced(function* (
   const connected = yield* SubscriptionRef.make(true)
   const outbox = yield* makeOutbox(nats, bounds.publishTimeoutMs)
   const replies = makeReplies(nats)
+  const clock = yield* Clock.Clock
+  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  let returnedMs = Number.NEGATIVE_INFINITY
   BusMetrics.connected.updateUnsafe(1, context)
 
   const onChange = (now: boolean) =>
     Effect.suspend(() => {
       BusMetrics.connected.updateUnsafe(now ? 1 : 0, context)
-      if (!now) {
+      if (now) returnedMs = nowMs()
+      else {
         BusMetrics.losses.updateUnsafe(1, context)
         outbox.lose()
         replies.lose()
@@ -209,6 +225,12 @@ export const make = Effect.fnUntraced(function* (
       : Stream.runDrain(Stream.takeUntil(SubscriptionRef.changes(connected), (now) => now && nats.isConnectedUnsafe()))
   )
 
+  /** Who was lost together with us may return a little later. */
+  const whileReturning = {
+    schedule: Schedule.spaced(limits.natsRedialMs),
+    while: (reason: Reason) => reason === "NoResponders" && nowMs() - returnedMs < limits.natsReturnMs
+  }
+
   /** Asks once, within `timeoutMs`. While the server is away nothing was sent yet, so it waits for its return. */
   const askOne = (
     subject: string,
@@ -219,6 +241,7 @@ export const make = Effect.fnUntraced(function* (
     if (messages === undefined) return failed("Unsendable")
     const asked = replies.ask((reply) => outbox.handOver(subject, messages, reply))
     return (nats.isConnectedUnsafe() ? asked : Effect.andThen(returned, asked)).pipe(
+      Effect.retry(whileReturning),
       Effect.timeoutOrElse({
         duration: timeoutMs,
         orElse: () => Effect.suspend(() => failed(nats.isConnectedUnsafe() ? "Timeout" : "Disconnected"))

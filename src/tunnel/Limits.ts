@@ -155,6 +155,12 @@ export const table = {
     why: "between two attempts at the same NATS server after a loss, with as much jitter; for ever, since readiness tells",
     enforcedBy: "bus/NatsConnection.ts"
   },
+  natsReturnMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "for so long after its own return to NATS a bus that finds nobody asks again, at the pace of natsRedialMs: hubs that were lost with it are back a moment later",
+    enforcedBy: "bus/NatsMessageBus.ts"
+  },
   natsPingMs: {
     value: 3_000,
     unit: "ms",

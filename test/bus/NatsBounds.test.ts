@@ -269,6 +269,24 @@ describe("a publish to one", () => {
       yield* Fiber.join(waiting)
     })
   )
+  it.effect("to nobody is asked again for a moment after a return, and not at any other time", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      const nobody = answer(server, { headers: { code: 503 } })
+      yield* server.change(false)
+      yield* server.change(true)
+      const early = yield* Effect.forkChild(bus.publish("s", [numbered(1)], "one"), atOnce)
+      yield* nobody
+      yield* TestClock.adjust(limits.natsRedialMs)
+      assert.deepStrictEqual(server.numbers, [1, 1])
+      yield* answer(server, {})
+      yield* Fiber.join(early)
+      yield* TestClock.adjust(limits.natsReturnMs)
+      const late = yield* Effect.forkChild(Effect.flip(bus.publish("s", [numbered(2)], "one")), atOnce)
+      yield* nobody
+      assert.strictEqual((yield* Fiber.join(late)).reason, "NoResponders")
+    })
+  )
   it.effect("waits for the server's return no longer than for anything else", () =>
     Effect.gen(function* () {
       const { bus, server } = yield* played
