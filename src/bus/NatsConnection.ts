@@ -17,6 +17,7 @@ import {
 } from "@nats-io/transport-node"
 import { Clock, Data, Effect, Queue, Redacted, type Scope, Stream } from "effect"
 import { limits } from "../tunnel/Limits.ts"
+import { Turn } from "../tunnel/Turn.ts"
 import { type NatsOptions, NatsStartError } from "./NatsOptions.ts"
 
 /** The server is out of reach; whether what was under way arrived is not known. */
@@ -42,7 +43,7 @@ export interface NatsConnection {
   readonly changes: Stream.Stream<boolean>
   /** The longest message that the present server takes. */
   readonly payloadBytesMaxUnsafe: () => number
-  /** Leaves at the end of the present job, together with whatever else is published in it. Nothing leaves while the server is away. */
+  /** Leaves at the end of the present turn, together with whatever else is published in it. Nothing leaves while the server is away. */
   readonly publishUnsafe: (subject: string, data: Uint8Array, reply?: string) => void
   /** Holds across reconnections. The effect it returns ends it, once everything that the server had sent by then has been handed on. */
   readonly subscribeUnsafe: (
@@ -190,6 +191,8 @@ export const connect = Effect.fnUntraced(function* (
     return yield* new NatsStartError({ servers: options.servers, reason: "Unfit", problem })
   }
   const changes = yield* Queue.unbounded<boolean>()
+  const turn = yield* Turn
+  let outgoing: Array<{ readonly subject: string; readonly data: Uint8Array; readonly reply: string | undefined }> = []
   let connected = true
   let losses = 0
   let complaint = ""
@@ -244,6 +247,22 @@ export const connect = Effect.fnUntraced(function* (
     Stream.fromAsyncIterable(client.status(), () => undefined).pipe(Stream.runForEach(onStatus), Effect.ignore)
   )
 
+  /** The client writes at the end of a job, which is many writes a turn: gathered here, what one turn produced leaves in one. */
+  const leave = () => {
+    const leaving = outgoing
+    outgoing = []
+    if (!connection.isConnectedUnsafe()) return
+    try {
+      for (const { data, reply, subject } of leaving)
+        client.publish(subject, data, reply === undefined ? {} : { reply })
+    } catch {
+      // Closed within this very job, or the new server allows less: as lost as any message at a loss of the connection.
+    }
+  }
+
+  // Before the client is closed: the last words of a process that ends.
+  yield* Effect.addFinalizer(() => Effect.sync(leave))
+
   const connection: NatsConnection = {
     inbox: createInbox(),
     isConnectedUnsafe: () => connected && !client.isClosed(),
@@ -252,11 +271,8 @@ export const connect = Effect.fnUntraced(function* (
     payloadBytesMaxUnsafe: () => client.info?.max_payload ?? limits.natsPayloadBytesMin,
     publishUnsafe: (subject, data, reply) => {
       if (!connection.isConnectedUnsafe()) return
-      try {
-        client.publish(subject, data, reply === undefined ? {} : { reply })
-      } catch {
-        // Closed within this very job, or the new server allows less: as lost as any message at a loss of the connection.
-      }
+      if (outgoing.length === 0) turn(leave)
+      outgoing.push({ subject, data, reply })
     },
     subscribeUnsafe: (subject, group, onMessage) => {
       if (client.isClosed()) return Effect.void
@@ -266,9 +282,21 @@ export const connect = Effect.fnUntraced(function* (
           if (error === null) onMessage(message)
         }
       })
-      return Effect.ignoreCause(Effect.promise(() => subscription.drain()))
+      return Effect.ignoreCause(
+        Effect.promise(() => {
+          // What we have published to ourselves comes before the end of our own subscription.
+          leave()
+          return subscription.drain()
+        })
+      )
     },
-    flush: Effect.tryPromise({ try: () => client.flush(), catch: () => new NatsAway() }),
+    flush: Effect.tryPromise({
+      try: () => {
+        leave()
+        return client.flush()
+      },
+      catch: () => new NatsAway()
+    }),
     abandonUnsafe: () => void client.reconnect().catch(() => {})
   }
   return connection
