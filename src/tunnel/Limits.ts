@@ -122,7 +122,7 @@ export const table = {
   natsInboxEnvelopesMax: {
     value: 65_536,
     unit: "envelopes",
-    why: "a subscriber's inbox on NATS, which pushes: four times what one turn of the event loop can bring of the smallest; beyond it envelopes are dropped and counted",
+    why: "a subscriber's inbox on NATS, which pushes: more than twice what one turn of the event loop can bring of the smallest; beyond it envelopes are dropped and counted",
     enforcedBy: "bus/NatsMessageBus.ts"
   },
   natsUnconfirmedBytesMax: {
