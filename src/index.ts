@@ -15,6 +15,10 @@ export * as ActorsApi from "./admin/ActorsApi.ts"
 export * as AdminApi from "./admin/AdminApi.ts"
 /** Whether this process should be sent work. */
 export * as Health from "./admin/Health.ts"
+/** The bus between machines, over NATS. */
+export * as NatsMessageBus from "./bus/NatsMessageBus.ts"
+/** What it is told. */
+export * as NatsOptions from "./bus/NatsOptions.ts"
 /** Takes visitors in. */
 export * as Gateway from "./gateway/index.ts"
 /** Takes runners in. */

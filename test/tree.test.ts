@@ -32,6 +32,7 @@ const platformFolders = ["server", "cli", "testing", "demo"]
 const drivers = [
   "socket/WsSocket.ts",
   "runner/LocalForward.ts",
+  "bus/NatsConnection.ts",
   "actor/ActorDatabase.ts",
   "actor/ActorKvSqlite.ts",
   "actor/ActorStoreSqlite.ts"

@@ -3,17 +3,23 @@
  * control characters cannot leave their token or match another's.
  */
 
+import { createHash } from "node:crypto"
+
 /** A subject as NATS knows it: tokens separated by dots. */
 export type Subject = string
 
 const safe = /^[a-z0-9_-]+$/
+/** A server takes no line longer than 4096 bytes, and a subject may stand in it twice. Every name that a runner may have is far below. */
+const tokenLengthMax = 512
 
 /**
  * One token for any text: lower-case letters, digits, `-` and `_` as they are where that is all, else `=` and the UTF-8 bytes in
- * hexadecimal. `=` starts no plain token, so no two texts share one.
+ * hexadecimal. `=` starts no plain token, so no two texts share one. What would be too long for a server is `==` and its SHA-256 instead.
  */
-export const token = (text: string): string =>
-  safe.test(text) ? text : `=${Buffer.from(text, "utf8").toString("hex")}`
+export const token = (text: string): string => {
+  const plain = safe.test(text) ? text : `=${Buffer.from(text, "utf8").toString("hex")}`
+  return plain.length <= tokenLengthMax ? plain : `==${createHash("sha256").update(plain).digest("hex")}`
+}
 
 /** Where opening frames for a runner name go: one of the hubs that hold a session by that name takes each. */
 export const ofName = (namespace: string, name: string): Subject => `wayleave.${token(namespace)}.name.${token(name)}`
@@ -27,3 +33,10 @@ export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${
 /** Where one gateway takes replies. */
 export const ofGateway = (namespace: string, gatewayId: number): Subject =>
   `wayleave.${token(namespace)}.gateway.${gatewayId.toString(16).padStart(8, "0")}`
+
+/**
+ * How what is meant for a subject travels on a server: to `each` subscriber, to `one` of them, or as a question (`ask`), and in which
+ * `layout`. Members of a cluster that would misread each other so never hear each other either.
+ */
+export const onServer = (subject: Subject, kind: "each" | "one" | "ask", layout: string): Subject =>
+  `${subject}.${kind}.${layout}`

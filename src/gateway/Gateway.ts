@@ -7,7 +7,7 @@
 import { Clock, Context, Effect, Layer, Option, Random, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import * as RivetId from "../actor/RivetId.ts"
-import { MessageBus } from "../bus/MessageBus.ts"
+import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import type { Envelope } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
@@ -132,7 +132,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     budget: new HibernationBudget(limits.hibernationBytesTotalMax, meter.unacknowledged)
   }
 
-  const inbox = yield* bus.subscribe(replyTo)
+  const inbox = yield* bus.subscribe(replyTo, ["each"])
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
       const faults = inFlight.deal(batch)
@@ -140,6 +140,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
+  yield* Effect.forkScoped(Stream.runForEach(losses(bus), () => Effect.sync(() => inFlight.loseAll())))
 
   let serving = 0
   let draining = false

@@ -15,7 +15,7 @@ import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
-import { converse, lastWord } from "./StreamFiber.ts"
+import { converse, lastWord, unacknowledged } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { HttpExchange } from "./Visitor.ts"
@@ -35,6 +35,8 @@ export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
     case "Timeout":
     case "Disconnected":
       return "runner_lost"
+    case "Unsendable":
+      return "internal_error"
     default:
       return absurd(reason)
   }
@@ -114,9 +116,9 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const opened = this.parts.bus.publish(admitted.subject, [link.opening(this.opening)], "one")
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
-        link.finish()
+        const rest = unacknowledged(this.parts.bus, link, error.reason)
         this.fail(openingError(error.reason))
-        return this.departure
+        return Effect.andThen(this.departure, rest)
       },
       onSuccess: () =>
         Effect.flatMap(converse(this.parts.bus, link), () =>

@@ -93,4 +93,12 @@ export class InFlight {
   lose(hub: Subject): void {
     for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
   }
+
+  /**
+   * The bus went out of reach, and whatever was under way on it may be missing without a later frame to show it: all streams fail that a hub
+   * holds. One that no hub has answered yet has its own deadline, and may not have left at all.
+   */
+  loseAll(): void {
+    for (const link of [...this.links.values()]) if (link.hub !== undefined) link.break("runner_lost", "gap")
+  }
 }

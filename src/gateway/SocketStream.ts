@@ -19,7 +19,7 @@ import { validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { SocketHandshake } from "./SocketHandshake.ts"
 import { SocketOutflow } from "./SocketOutflow.ts"
-import { converse, lastWord } from "./StreamFiber.ts"
+import { converse, lastWord, unacknowledged } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { VisitorUpgrade } from "./Visitor.ts"
@@ -109,9 +109,9 @@ export class SocketStream implements VisitorSide, VisitorStream {
     const opening: RequestFrame = { _tag: "WebSocketOpen", target: admitted.target, headers: admitted.headers }
     return Effect.matchEffect(this.parts.bus.publish(admitted.subject, [link.opening(opening)], "one"), {
       onFailure: (error) => {
-        link.finish()
+        const rest = unacknowledged(this.parts.bus, link, error.reason)
         this.fail(openingError(error.reason))
-        return this.conclude
+        return Effect.andThen(this.conclude, rest)
       },
       onSuccess: () => this.converse(link, admitted)
     })

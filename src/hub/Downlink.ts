@@ -42,14 +42,14 @@ export const makeDownlink = (
 
   const tell = (
     replyTo: string,
-    session: Session | null,
+    session: Session,
     route: RouteKey,
     frame: ResponseFrame
   ): Effect.Effect<void, BusError> => bus.publish(replyTo, [uplink(session, route, 0, frame)], "each")
 
-  /** The gateway may be gone as well, and then nobody waits for the news. */
-  const refuse = ({ replyTo, route }: Downlink | Wake, code: AbortCode, message: string) =>
-    Effect.ignore(tell(replyTo, null, route, { _tag: "ResponseAbort", code, message }))
+  /** Not waited for: the bus confirms an end, and the other streams' frames stand behind this one. */
+  const refuse = ({ route }: Downlink | Wake, code: AbortCode, message: string) =>
+    parts.tellGateway(route.gatewayId, [uplink(null, route, 0, { _tag: "ResponseAbort", code, message })])
 
   const open = (downlink: Downlink): Effect.Effect<void> => {
     if (parts.isDraining()) return refuse(downlink, "draining", "the hub is going away")

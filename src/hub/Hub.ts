@@ -17,6 +17,7 @@ import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
+import { endStreamsAtLoss } from "./BusLoss.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
 import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
@@ -131,6 +132,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
       const news = abort(session, route, "protocol_error", "the request cannot be encoded for its runner")
       runFork(Effect.andThen(routes.close(route), tellGateway(route.gatewayId, [news])))
     },
+    scope,
     runFork,
     isDraining
   }
@@ -231,16 +233,12 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     }
     rivet?.streams.sweep()
     const counts = yield* routes.counts
-    HubMetrics.routesBy.Open.updateUnsafe(counts.Open, context)
-    HubMetrics.routesBy.Closing.updateUnsafe(counts.Closing, context)
-    HubMetrics.routesBy.HalfClosed.updateUnsafe(counts.HalfClosed, context)
-    HubMetrics.routesBy.Closed.updateUnsafe(counts.Closed, context)
-    HubMetrics.sessions.updateUnsafe(sessions.size(), context)
-    HubMetrics.openStreams.updateUnsafe(streams.size, context)
+    HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open
   })
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
+  yield* Effect.forkIn(endStreamsAtLoss(parts), scope)
   const envelopes = yield* bus.subscribe(Subject.ofHub(parts.namespace, parts.hubId))
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
 

@@ -1,5 +1,5 @@
 /** What the parts of one hub share: its tables, its name, the bus and the store. Made once by `Hub.ts`. */
-import type { Effect } from "effect"
+import type { Effect, Scope } from "effect"
 import type { MessageBus } from "../bus/MessageBus.ts"
 import type { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
 import type { DownFrame } from "../protocol/Wayleave1.ts"
@@ -47,6 +47,8 @@ export interface HubParts {
   readonly onBroken: (session: Session, broken: ReadonlyArray<RouteKey>) => Effect.Effect<void>
   /** A gateway sent what has no form on its runner's wire: its stream cannot go on, and both sides of it are told. */
   readonly onUnencodable: (frame: DownFrame) => void
+  /** As long as the hub lives. */
+  readonly scope: Scope.Scope
   /** Runs an effect beside everything else, for as long as the hub lives. */
   readonly runFork: (effect: Effect.Effect<void>) => void
   readonly isDraining: () => boolean

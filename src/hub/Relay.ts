@@ -3,7 +3,7 @@
  * was published. Next: `route/RouteStore.ts` below, `gateway/InFlight.ts` above.
  */
 import { Effect, Exit, Metric, Schedule } from "effect"
-import { MessageBus } from "../bus/MessageBus.ts"
+import { type BusError, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import { type Claimant, RouteStore, type Verdict } from "../route/RouteStore.ts"
 import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
@@ -32,7 +32,28 @@ const byGateway = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Up
   return [...groups.values()]
 }
 
-const retry = Schedule.exponential("20 millis").pipe(Schedule.upTo({ times: limits.publishAttempts - 1 }))
+/** The frames of a batch by route, in order. */
+const byRoute = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Uplink>> => {
+  const groups = new Map<number, Array<Uplink>>()
+  for (const envelope of batch) {
+    const group = groups.get(envelope.route.requestId)
+    if (group === undefined) groups.set(envelope.route.requestId, [envelope])
+    else group.push(envelope)
+  }
+  return [...groups.values()]
+}
+
+const together = (parts: ReadonlyArray<Relayed>): Relayed => ({
+  refused: parts.flatMap((part) => part.refused),
+  ended: parts.flatMap((part) => part.ended),
+  broken: parts.flatMap((part) => part.broken)
+})
+
+const retry = {
+  schedule: Schedule.exponential("20 millis"),
+  times: limits.publishAttempts - 1,
+  while: (error: BusError) => error.reason !== "Unsendable"
+}
 
 const refusedBy = {
   Unknown: Metric.withAttributes(HubMetrics.framesRefused, { reason: "unknown" }),
@@ -84,9 +105,18 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
         return routes.reopen(ending)
       }
     ).pipe(
-      Effect.match({
-        onSuccess: () => settle(verdict, true),
-        onFailure: () => settle(verdict, false)
+      Effect.matchEffect({
+        onSuccess: () => Effect.succeed(settle(verdict, true)),
+        onFailure: ({ reason }) => {
+          const apart = reason === "Unsendable" ? byRoute(verdict.admitted) : []
+          if (apart.length < 2) return Effect.succeed(settle(verdict, false))
+          // A frame that the bus has no form for costs its stream, not those it came with.
+          const refused = settle({ ...verdict, admitted: [], ending: [] }, true)
+          return Effect.map(
+            Effect.forEach(apart, (group) => relayOne(claimant, group)),
+            (parts) => together([refused, ...parts])
+          )
+        }
       })
     )
   }
@@ -105,12 +135,9 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
     if (batch.length === 0) return Effect.succeed({ refused: [], ended: [], broken: [] })
     const groups = byGateway(batch)
     if (groups.length === 1) return relayOne(claimant, batch)
-    return Effect.forEach(groups, (group) => relayOne(claimant, group)).pipe(
-      Effect.map((parts) => ({
-        refused: parts.flatMap((part) => part.refused),
-        ended: parts.flatMap((part) => part.ended),
-        broken: parts.flatMap((part) => part.broken)
-      }))
+    return Effect.map(
+      Effect.forEach(groups, (group) => relayOne(claimant, group)),
+      together
     )
   }
   return relay

@@ -16,6 +16,9 @@ export interface IndexedFrame {
   readonly frame: ResponseFrame
 }
 
+/** Ends a stream in the hub's own name. */
+export type Abort = Extract<ResponseFrame, { readonly _tag: "ResponseAbort" }>
+
 /** A frame for a runner. `actor` is empty where none is meant. */
 export interface ActorDownFrame extends DownFrame {
   readonly actor: string
@@ -35,8 +38,8 @@ export interface Peer {
   readonly detach: (socket: MessageSocket) => void
   /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
   readonly initialCredit: (opening: RequestFrame) => number
-  /** The last frame of a stream whose session is over. `unsent`: the runner never saw it. */
-  readonly farewell: (route: RouteKey, unsent: boolean) => IndexedFrame
+  /** The last frame of a stream that has to end without its runner: this one, unless there is something better to say. */
+  readonly farewell: (route: RouteKey, abort: Abort) => IndexedFrame
   /** The session is over. */
   readonly ended: Effect.Effect<void>
 }

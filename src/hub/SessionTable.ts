@@ -33,6 +33,17 @@ export interface SessionTable {
   readonly size: () => number
 }
 
+const neverSeen = {
+  _tag: "ResponseAbort",
+  code: "no_runner",
+  message: "the runner left before it saw the request"
+} as const
+const lost = {
+  _tag: "ResponseAbort",
+  code: "session_lost",
+  message: "the runner went away and did not come back"
+} as const
+
 /** An empty table. */
 export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, directory: RunnerDirectory) {
   const { routes, streams } = parts
@@ -50,7 +61,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
     for (const route of yield* routes.revoke(session.id)) {
       endStream(streams, route)
       const unsent = session.peer.withdraw(route).some(({ frame }) => opensRoute(frame))
-      const { frame, index } = session.peer.farewell(route, unsent)
+      const { frame, index } = session.peer.farewell(route, unsent ? neverSeen : lost)
       const news = parts.uplink(session, route, index, frame)
       const others = byGateway.get(route.gatewayId)
       if (others === undefined) byGateway.set(route.gatewayId, [news])

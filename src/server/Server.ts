@@ -5,7 +5,7 @@
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Console, Context, Effect, type FileSystem, Layer, Option } from "effect"
+import { Console, Context, Effect, type FileSystem, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 import * as ActorControl from "../actor/ActorControl.ts"
@@ -20,6 +20,8 @@ import * as AdminApi from "../admin/AdminApi.ts"
 import * as Health from "../admin/Health.ts"
 import * as Authenticator from "../auth/Authenticator.ts"
 import * as MessageBus from "../bus/MessageBus.ts"
+import * as NatsMessageBus from "../bus/NatsMessageBus.ts"
+import type { NatsStartError } from "../bus/NatsOptions.ts"
 import * as Gateway from "../gateway/Gateway.ts"
 import * as Hub from "../hub/Hub.ts"
 import * as RouteStore from "../route/RouteStore.ts"
@@ -45,7 +47,7 @@ export class Server extends Context.Service<
   }
 >()("wayleave/server/Server") {}
 
-/** What cannot be had: a port, a token file, or the courage to listen without one. */
+/** What cannot be had: a port, a NATS server, a token file, or the courage to listen without one. */
 export type ServerError =
   | NodeServer.ListenError
   | UnprotectedHost
@@ -54,11 +56,15 @@ export type ServerError =
   | ActorDatabase.ActorDatabaseError
   | ActorStore.ActorStoreError
   | ActorKv.ActorKvError
+  | NatsStartError
 
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : String(cause)
 
-/** The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. */
+/**
+ * The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. In a cluster one process keeps them for all, the one
+ * that has the file; the others take no Rivet runners, and their gateways ask that one.
+ */
 const actorsLayer = ({ actorsFile }: ServerConfig) =>
   Option.match(actorsFile, {
     onNone: () => Layer.merge(ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory)), ActorKv.layerMemory),
@@ -69,7 +75,7 @@ const actorsLayer = ({ actorsFile }: ServerConfig) =>
       ).pipe(Layer.provide(ActorDatabase.layer({ file })))
   })
 
-/** Hub and gateway on one bus, in this process's memory, and what the API of actors asks. */
+/** Hub and gateway on one bus: in this process's memory, or between all processes that share the same NATS servers. */
 const rolesLayer = (config: ServerConfig) => {
   const authenticator = Option.match(config.tokenFile, {
     onNone: () => Authenticator.layerOpen,
@@ -78,7 +84,9 @@ const rolesLayer = (config: ServerConfig) => {
   return Layer.mergeAll(Gateway.layer({ domain: config.domain }), Hub.layer({ domain: config.domain })).pipe(
     Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
     Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
-    Layer.provide(MessageBus.layerMemory)
+    Layer.provideMerge(
+      Option.match(config.nats, { onNone: () => MessageBus.layerMemory, onSome: (nats) => NatsMessageBus.layer(nats) })
+    )
   )
 }
 
@@ -104,10 +112,17 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
   const gateway = yield* Gateway.Gateway
   const hub = yield* Hub.Hub
   const health = yield* Health.Health
+  const { connected } = yield* MessageBus.MessageBus
   const visitors = yield* NodeServer.NodeServer
   const admin = (yield* HttpServer.HttpServer).address
   const adminPort = NetAddress.isUnixPathAddress(admin) ? config.adminPort : admin.port
   yield* health.become("ready")
+  // Its first word is how things are now.
+  yield* Effect.forkScoped(
+    Stream.runForEach(SubscriptionRef.changes(connected), (isThere) =>
+      health.become(isThere ? "ready" : "disconnected")
+    )
+  )
   return Server.of({
     url: `http://${authority(config.host, visitors.port)}`,
     port: visitors.port,

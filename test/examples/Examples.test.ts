@@ -35,7 +35,8 @@ const serverLayer = Server.layer({
   domain: "localhost",
   tokenFile: Option.none(),
   actorsFile: Option.none(),
-  json: false
+  json: false,
+  nats: Option.none()
 }).pipe(Layer.provide(NodeFileSystem.layer))
 
 describe("docs/examples", () => {

@@ -3,9 +3,9 @@
  * happen is written down once, in `expected`; the relay, the store and the bus are the real ones but for the publish itself.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Metric, Stream } from "effect"
+import { Deferred, Effect, Fiber, Layer, Metric } from "effect"
 import { TestClock } from "effect/testing"
-import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import * as HubMetrics from "../../src/hub/HubMetrics.ts"
 import { makeRelay, type Relayed } from "../../src/hub/Relay.ts"
 import { layerMemory, RouteStore } from "../../src/route/RouteStore.ts"
@@ -83,24 +83,29 @@ const uplink = (frame: ResponseFrame, route = key): Uplink => ({
   frame
 })
 
+/** The memory bus, with a `publish` of the test's own. */
+const busThat = (publish: MessageBus["Service"]["publish"]) =>
+  Layer.effect(
+    MessageBus,
+    Effect.map(MessageBus, (bus) => ({ ...bus, publish }))
+  ).pipe(Layer.provide(busMemory))
+
 /** A bus that meets its fate once something was handed to it. */
 const fatefulBus = (fate: Fate, taken: Array<Uplink>, reached: Deferred.Deferred<void>) =>
-  Layer.succeed(MessageBus, {
-    publish: (subject, envelopes) =>
-      Effect.suspend(() => {
-        taken.push(...(envelopes as ReadonlyArray<Uplink>))
-        Deferred.doneUnsafe(reached, Effect.void)
-        switch (fate) {
-          case "succeeds":
-            return Effect.void
-          case "fails":
-            return Effect.fail(new BusError({ subject, reason: "Full" }))
-          case "is interrupted":
-            return Effect.never
-        }
-      }),
-    subscribe: () => Effect.succeed(Stream.empty)
-  })
+  busThat((subject, envelopes) =>
+    Effect.suspend(() => {
+      taken.push(...(envelopes as ReadonlyArray<Uplink>))
+      Deferred.doneUnsafe(reached, Effect.void)
+      switch (fate) {
+        case "succeeds":
+          return Effect.void
+        case "fails":
+          return Effect.fail(new BusError({ subject, reason: "Full" }))
+        case "is interrupted":
+          return Effect.never
+      }
+    })
+  )
 
 const arrange = (routes: RouteStore["Service"], state: State) => {
   const issue = Effect.orDie(routes.issue(key, state === "Foreign" ? stranger : owner))
@@ -210,14 +215,12 @@ describe("the order of things", () => {
     const log: Array<string> = []
     const finish = Deferred.makeUnsafe<void>()
     const reached = Deferred.makeUnsafe<void>()
-    const bus = Layer.succeed(MessageBus, {
-      publish: () =>
-        Effect.sync(() => {
-          log.push("publishing")
-          Deferred.doneUnsafe(reached, Effect.void)
-        }).pipe(Effect.andThen(Deferred.await(finish)), Effect.andThen(Effect.sync(() => void log.push("published")))),
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat(() =>
+      Effect.sync(() => {
+        log.push("publishing")
+        Deferred.doneUnsafe(reached, Effect.void)
+      }).pipe(Effect.andThen(Deferred.await(finish)), Effect.andThen(Effect.sync(() => void log.push("published"))))
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
       yield* routes.adopt({ session: owner, generation: 1 })
@@ -252,11 +255,9 @@ describe("the order of things", () => {
 
   it.effect("takes the retry of a last frame whose publish failed", () => {
     let failing = true
-    const bus = Layer.succeed(MessageBus, {
-      publish: (subject) =>
-        Effect.suspend(() => (failing ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void)),
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat((subject) =>
+      Effect.suspend(() => (failing ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void))
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
       yield* routes.adopt({ session: owner, generation: 1 })
@@ -272,11 +273,9 @@ describe("the order of things", () => {
   })
 
   it.effect("is kept per gateway: one that cannot be reached breaks no other's streams", () => {
-    const bus = Layer.succeed(MessageBus, {
-      publish: (subject) =>
-        subject.endsWith("00000009") ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void,
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat((subject) =>
+      subject.endsWith("00000009") ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
       yield* routes.adopt({ session: owner, generation: 1 })
@@ -288,6 +287,35 @@ describe("the order of things", () => {
       yield* TestClock.adjust("1 second")
       const relayed = yield* Fiber.join(fiber)
       assert.deepStrictEqual(relayed, { refused: [], ended: [key], broken: [lost] })
+    }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
+
+  it.effect("breaks the stream of a frame that the bus has no form for, and not the streams it came with", () => {
+    const attempts: Array<number> = []
+    const bus = busThat((subject, envelopes) =>
+      Effect.suspend(() => {
+        attempts.push(envelopes.length)
+        const impossible = envelopes.some(({ _tag }, i) => _tag === "Uplink" && (envelopes[i] as Uplink).index === 13)
+        return impossible ? Effect.fail(new BusError({ subject, reason: "Unsendable" })) : Effect.void
+      })
+    )
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.issue(key, owner)
+      yield* routes.issue(neighbourKey, owner)
+      const relay = yield* makeRelay("default")
+      const stray = { gatewayId: key.gatewayId, requestId: 77 }
+      const batch = [{ ...uplink(end), index: 13 }, uplink(end, neighbourKey), uplink(end, stray)]
+      const relayed = yield* relay({ session: owner, generation: 1 }, batch)
+      assert.deepStrictEqual([relayed.ended, relayed.broken], [[neighbourKey], [key]])
+      assert.deepStrictEqual(
+        relayed.refused.map(({ reason }) => reason),
+        ["Unknown"]
+      )
+      // Once together, once apart: what has no form gets none by trying again.
+      assert.deepStrictEqual(attempts, [2, 1, 1])
+      assert.deepInclude(yield* routes.counts, { Open: 1, Closing: 0, Closed: 1 })
     }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
   })
 })

@@ -12,9 +12,10 @@ export interface Serving extends Command.CommandProcess {
   readonly adminPort: number
 }
 
-/** A hub and gateway on free ports, or on the given one. */
-export const serve = Effect.fnUntraced(function* (port = 0, args: ReadonlyArray<string> = []) {
-  const process = yield* Command.start(["serve", "--port", String(port), "--admin-port", "0", ...args])
+/** A hub and gateway on free ports, or on the given one; with a NATS server, one of those that share it. */
+export const serve = Effect.fnUntraced(function* (port = 0, nats?: string, args: ReadonlyArray<string> = []) {
+  const shared = nats === undefined ? [] : ["--nats", nats]
+  const process = yield* Command.start(["serve", "--port", String(port), "--admin-port", "0", ...shared, ...args])
   const listening = yield* process.said(/listening on http:\/\/127\.0\.0\.1:(\d+)/)
   const admin = yield* process.said(/metrics on http:\/\/127\.0\.0\.1:(\d+)/)
   const serving: Serving = { ...process, port: Number(listening[1]), adminPort: Number(admin[1]) }

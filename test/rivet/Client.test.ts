@@ -32,7 +32,7 @@ const temporary = Effect.acquireRelease(
 const arrange = Effect.gen(function* () {
   const directory = yield* temporary
   const file = join(directory, "actors.sqlite")
-  const hub = yield* Processes.serve(0, ["--actors-file", file])
+  const hub = yield* Processes.serve(0, undefined, ["--actors-file", file])
   const app = yield* startApp(hub.port, "room")
   const id = yield* createActor(hub.port, "room")
   return { hub, app, id, file }

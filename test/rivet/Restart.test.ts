@@ -39,7 +39,7 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
       Effect.gen(function* () {
         const directory = yield* temporary
         const args = ["--actors-file", join(directory, "actors.sqlite")]
-        const hub = yield* Processes.serve(0, args)
+        const hub = yield* Processes.serve(0, undefined, args)
         const app = yield* startApp(hub.port, "room")
         const id = yield* createActor(hub.port, "room")
         const first = JSON.parse((yield* ask(hub.port, `/gateway/${id}/info`)).text)
@@ -48,7 +48,7 @@ for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         yield* Effect.sleep(500)
         yield* hub.signal(signal)
         yield* hub.ended
-        const again = yield* Processes.serve(hub.port, args)
+        const again = yield* Processes.serve(hub.port, undefined, args)
         yield* eventually(ask(again.port, `/gateway/${id}/info`), ({ status }) => status === 200, 20_000)
         const [answered] = [traffic.statuses.get("200") ?? 0]
         yield* Effect.sleep(500)

@@ -94,7 +94,7 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
       world.note(`bus: ${kind} to ${subject}`)
     )
     const bus: MessageBus["Service"] = {
-      subscribe: faulty.subscribe,
+      ...faulty,
       publish: (subject, envelopes, delivery) =>
         Effect.suspend(() => {
           for (const envelope of envelopes) {

@@ -176,9 +176,10 @@ export class HubWatch {
   /** The bus as the hub gets it. */
   bus(inner: MessageBus["Service"]): MessageBus["Service"] {
     return {
-      subscribe: (subject) =>
+      ...inner,
+      subscribe: (subject, deliveries) =>
         Effect.map(
-          inner.subscribe(subject),
+          inner.subscribe(subject, deliveries),
           Stream.map((envelope: Envelope) => {
             if (envelope._tag === "Downlink" && opensRoute(envelope.frame)) {
               const shown = showRoute(envelope.route)

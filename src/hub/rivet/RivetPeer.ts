@@ -22,7 +22,7 @@ import {
 } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
-import type { ActorDownFrame, IndexedFrame, Peer, Session } from "../Session.ts"
+import type { Abort, ActorDownFrame, IndexedFrame, Peer, Session } from "../Session.ts"
 import { CommandNumbers } from "./CommandNumbers.ts"
 import { asleep, type HeldBytes, RivetStream } from "./RivetStream.ts"
 
@@ -171,14 +171,13 @@ export class RivetPeer implements Peer {
     }
   }
 
-  farewell(route: RouteKey, unsent: boolean): IndexedFrame {
+  farewell(route: RouteKey, abort: Abort): IndexedFrame {
     const stream = this.streams.get(route)
-    if (stream === undefined) {
-      return { index: 0, frame: { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away" } }
-    }
+    if (stream === undefined) return { index: 0, frame: abort }
     this.forget(route)
-    if (stream.sleeps) this.options.onAsleep(stream)
-    return stream.farewell(unsent)
+    if (!stream.sleeps) return { index: 0, frame: abort }
+    this.options.onAsleep(stream)
+    return stream.rearm()
   }
 
   /** Goes on over this socket, in this version. What was written to the last one and not known to have arrived is made good or given up. */

@@ -224,13 +224,6 @@ export class RivetStream {
     return this.indexed(first)
   }
 
-  /** The last frame of a stream whose session is over. A WebSocket that can hibernates. */
-  farewell(unsent: boolean): IndexedFrame {
-    if (this.sleeps) return this.indexed(asleep)
-    const code = unsent || this.opening !== undefined ? "no_runner" : "session_lost"
-    return this.indexed({ _tag: "ResponseAbort", code, message: "the runner went away and did not come back" })
-  }
-
   /** The visitor's socket is to sleep and wake again: the frame that says the first, after which everything is counted anew. What waits, waits on. */
   rearm(): IndexedFrame {
     const sleeping = this.indexed(asleep)
