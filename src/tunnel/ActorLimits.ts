@@ -167,5 +167,209 @@ export const actorLimits = {
     unit: "ms",
     why: "connections that take over from a living one within this time add up: two processes with one key fight for it",
     enforcedBy: "actor/RunnerMoves.ts"
+  },
+  rivetPayloadBytesMax: {
+    value: 20 * MiB,
+    unit: "bytes",
+    why: "the body of one request, answer or message of a Rivet runner, as its published client has it",
+    enforcedBy: "hub/rivet/RivetStream.ts"
+  },
+  rivetStreamBytesMax: {
+    value: 40 * MiB,
+    unit: "bytes",
+    why: "what a Rivet runner may have answered on one stream and its visitor not yet taken: its wire knows no credit, so beyond this the stream ends with overflow",
+    enforcedBy: "hub/rivet/RivetStream.ts"
+  },
+  rivetSessionBytesMax: {
+    value: 256 * MiB,
+    unit: "bytes",
+    why: "the same for all streams of one Rivet runner together",
+    enforcedBy: "hub/rivet/RivetStream.ts"
+  },
+  rivetMessageBytesMax: {
+    value: 32 * MiB,
+    unit: "bytes",
+    why: "one WebSocket message of a Rivet runner: what its codec takes",
+    enforcedBy: "server/NodeServer.ts"
+  },
+  rivetPingMs: {
+    value: 3_000,
+    unit: "ms",
+    why: "a Rivet runner is pinged this often, and up to 127 ms later",
+    enforcedBy: "hub/rivet/RivetConnection.ts"
+  },
+  rivetPongMs: {
+    value: 15_000,
+    unit: "ms",
+    why: "a Rivet runner that answered no ping for this long is gone",
+    enforcedBy: "hub/rivet/RivetConnection.ts"
+  },
+  rivetRefusalMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long the refusal of a Rivet runner takes: its client dials again a second after whatever answer it gets, for ever",
+    enforcedBy: "hub/rivet/RivetHandshake.ts"
+  },
+  commandNumbersMax: {
+    value: 65_536,
+    unit: "count",
+    why: "commands of a runner of versions 1 to 3 whose number may still be acknowledged",
+    enforcedBy: "hub/rivet/CommandNumbers.ts"
+  },
+  kvRequestsMax: {
+    value: 1_024,
+    unit: "count",
+    why: "requests to actors' stores of one runner that wait for their answer; the next is answered with an error",
+    enforcedBy: "hub/rivet/ActorChannel.ts"
+  },
+  actorOpensMax: {
+    value: 8_192,
+    unit: "streams",
+    why: "requests and WebSockets of one hub that wait for their actor; the next is answered overloaded",
+    enforcedBy: "hub/rivet/ActorStreams.ts"
+  },
+  sleepersMax: {
+    value: 65_536,
+    unit: "streams",
+    why: "WebSockets of one hub whose actor is away",
+    enforcedBy: "hub/rivet/ActorStreams.ts"
+  },
+  hibernationBytesMax: {
+    value: 8 * MiB,
+    unit: "bytes",
+    why: "messages of one WebSocket that its app has not acknowledged, beyond which its visitor is not read from; acknowledgements make room again",
+    enforcedBy: "gateway/VisitorMessages.ts"
+  },
+  hibernationMessagesMax: {
+    value: 16_384,
+    unit: "messages",
+    why: "the same in number: a quarter of the index circle, so that old and new are never confused",
+    enforcedBy: "gateway/VisitorMessages.ts"
+  },
+  hibernationBytesTotalMax: {
+    value: 256 * MiB,
+    unit: "bytes",
+    why: "the same over all WebSockets of a gateway: beyond it none of them is read from until others were acknowledged",
+    enforcedBy: "gateway/Gateway.ts"
+  },
+  hibernationAckMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationWakeMs: {
+    value: 60_000,
+    unit: "ms",
+    why: "from the first attempt to wake an actor for a WebSocket to the end of that WebSocket, where nobody takes it: two starts of an actor, or a hub's restart",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationWakesMax: {
+    value: 20,
+    unit: "count",
+    why: "attempts to wake an actor for a WebSocket that stay without lasting success, also where it wakes and sleeps again at once",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationRetryFirstMs: {
+    value: 250,
+    unit: "ms",
+    why: "the first wait before a refused wake is asked for again; doubles from there",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  hibernationRetryMaxMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "the longest wait between two wakes; an actor that stayed awake this long was awake",
+    enforcedBy: "gateway/Hibernation.ts"
+  },
+  kvKeyBytesMax: {
+    value: 2046,
+    unit: "bytes",
+    why: "a key in an actor's store, and a prefix or bound in a query: Rivet's 2 KiB less the two bytes it adds to each",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvValueBytesMax: {
+    value: 128 * KiB,
+    unit: "bytes",
+    why: "a value in an actor's store, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvKeysMax: {
+    value: 128,
+    unit: "count",
+    why: "keys of one get or delete, entries of one put, as Rivet has it; a get then stays below 17 MiB",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvPutBytesMax: {
+    value: 976 * KiB,
+    unit: "bytes",
+    why: "keys and values of one put together, each key with two bytes more, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvStoreBytesMax: {
+    value: 10 * 1024 * MiB,
+    unit: "bytes",
+    why: "all that one actor keeps, as Rivet has it; a put that would go beyond is refused whole",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListEntriesDefault: {
+    value: 16_384,
+    unit: "count",
+    why: "entries of a list that names no limit of its own, as Rivet has it",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListEntriesMax: {
+    value: 21_845,
+    unit: "count",
+    why: "entries of a list whatever limit it names: a message holds 65,536 elements at most, and an entry is three",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvListBytesMax: {
+    value: 31 * MiB,
+    unit: "bytes",
+    why: "a list's answer on the wire: Rivet's clients cannot decode a message of 32 MiB. Who wants the rest asks again from behind the last key",
+    enforcedBy: "actor/KvRules.ts"
+  },
+  kvMemoryBytesMax: {
+    value: 256 * MiB,
+    unit: "bytes",
+    why: "all stores of actors that are kept in memory, with 256 bytes for each entry's objects",
+    enforcedBy: "actor/ActorKv.ts"
+  },
+  apiBodyBytesMax: {
+    value: 6 * MiB,
+    unit: "bytes",
+    why: "a request body of the actor API: an actor's input of 4 MiB as base64, and the rest of its fields",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiInFlightMax: {
+    value: 32,
+    unit: "count",
+    why: "requests of the actor API at once, each with at most one body in memory; the next is answered overloaded",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiRequestMs: {
+    value: 30_000,
+    unit: "ms",
+    why: "one request of the actor API with its body: a slower one would keep its place from others",
+    enforcedBy: "admin/ActorsApi.ts"
+  },
+  apiPageDefault: {
+    value: 100,
+    unit: "count",
+    why: "entries of a page of the actor API that names no limit",
+    enforcedBy: "admin/actors/Page.ts"
+  },
+  apiPageMax: {
+    value: 1_000,
+    unit: "count",
+    why: "entries of a page whatever limit it names, and ids of one question; the cursor leads to the rest",
+    enforcedBy: "admin/actors/Page.ts"
+  },
+  runnerConfigsMax: {
+    value: 1_024,
+    unit: "count",
+    why: "runner configurations, which are kept in memory and mean little: every pool of runners is a normal one",
+    enforcedBy: "admin/actors/RunnerConfigs.ts"
   }
 } as const satisfies Readonly<Record<string, Limit>>
