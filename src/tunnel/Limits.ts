@@ -258,9 +258,9 @@ export const table = {
     enforcedBy: "gateway/Gateway.ts"
   },
   hibernationAckMs: {
-    value: 30_000,
+    value: 60_000,
     unit: "ms",
-    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life",
+    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life. An app may wait 45 s for its store to fail",
     enforcedBy: "gateway/Hibernation.ts"
   },
   hibernationWakeMs: {
