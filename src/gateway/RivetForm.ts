@@ -12,6 +12,14 @@ import { headerOf, type VisitorHead } from "./Visitor.ts"
 /** The subprotocol that every client of Rivet's offers, and expects. */
 export const rivetProtocol = "rivet"
 
+/** Whether a visitor offers it. Rivet's clients do wherever they go, and their runners cannot name a subprotocol. */
+export const offersRivet = (head: VisitorHead): boolean => offeredBy(head).includes(rivetProtocol)
+
+const offeredBy = (head: VisitorHead): ReadonlyArray<string> =>
+  headerOf(head, "sec-websocket-protocol")
+    .split(",")
+    .map((item) => item.trim())
+
 const rayHeader = "x-rivet-ray-id"
 const allowOrigin = "access-control-allow-origin"
 
@@ -98,9 +106,7 @@ export class RivetForm {
 
   /** The subprotocol of the 101: `rivet` where it was offered, else what the app chose of those offered, else none. */
   protocol(chosen: string): string {
-    const offered = headerOf(this.head, "sec-websocket-protocol")
-      .split(",")
-      .map((item) => item.trim())
+    const offered = offeredBy(this.head)
     if (offered.includes(rivetProtocol)) return rivetProtocol
     return chosen !== "" && offered.includes(chosen) ? chosen : ""
   }

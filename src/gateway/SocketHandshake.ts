@@ -7,6 +7,7 @@ import type { MessageSocket } from "../socket/MessageSocket.ts"
 import { absurd, type HeaderList, type ResponseFrame } from "../tunnel/Frame.ts"
 import { acceptHeaders } from "./ForwardedHeaders.ts"
 import { type GoodHead, judgeHead } from "./ResponseHead.ts"
+import { offersRivet, rivetProtocol } from "./RivetForm.ts"
 import type { StreamRecord } from "./StreamRecord.ts"
 import { headerOf, type VisitorUpgrade } from "./Visitor.ts"
 
@@ -42,7 +43,14 @@ export class SocketHandshake {
   /** The app accepted. */
   accept(given: HeaderList): void {
     const { headers, protocol } = acceptHeaders(given)
-    this.decide({ _tag: "Accept", headers, protocol: this.record.form?.protocol(protocol) ?? protocol })
+    this.decide({ _tag: "Accept", headers, protocol: this.protocolOf(protocol) })
+  }
+
+  /** The app's choice. Where it made none, a visitor that offers `rivet` gets that: it would not go on without, and apps on Rivet's runners cannot choose. */
+  private protocolOf(chosen: string): string {
+    const { form } = this.record
+    if (form !== undefined) return form.protocol(chosen)
+    return chosen === "" && offersRivet(this.upgrade.head) ? rivetProtocol : chosen
   }
 
   /** There is nothing to accept for, but a code and a reason to be told. */
