@@ -195,8 +195,8 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     upgrade: (upgrade) => serve("websocket", upgrade.head, (record) => new SocketStream(parts, upgrade, record)),
     drain: Effect.suspend(() => {
       draining = true
-      if (serving === 0) return Effect.void
       return Effect.callback<void>((resume) => {
+        if (serving === 0) return resume(Effect.void)
         idle.push(() => resume(Effect.void))
       })
     }),
