@@ -98,17 +98,17 @@ const makeAdmit = (options: GatewayOptions, domain: string, draining: () => bool
 const u32Max = 0xffff_ffff
 
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
-const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number) => {
+const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
   const renew = (hub: Subject.Subject) =>
-    bus.publish(hub, renewal, "one").pipe(
-      Effect.catch((error) =>
-        Effect.sync(() => {
-          // Out of reach for a moment is what leases are for; nobody listening is final.
-          if (error.reason === "NoResponders") inFlight.lose(hub)
-        })
-      )
-    )
+    Effect.suspend(() => {
+      const begunMs = nowMs()
+      return Effect.match(bus.publish(hub, renewal, "one"), {
+        onSuccess: () => inFlight.renewed(hub, begunMs),
+        // Out of reach for a moment is what leases are for; nobody listening is final.
+        onFailure: (error) => (error.reason === "NoResponders" ? inFlight.lose(hub) : inFlight.unheard(hub))
+      })
+    })
   return Effect.sleep(limits.leaseRenewalMs).pipe(
     Effect.andThen(
       Effect.suspend(() => Effect.forEach(inFlight.hubs(), renew, { discard: true, concurrency: "unbounded" }))
@@ -157,7 +157,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
       return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
     })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
-  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
+  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId, nowMs))
 
   let serving = 0
   let draining = false

@@ -5,6 +5,7 @@
  */
 import type { Subject } from "../bus/Subject.ts"
 import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
 
@@ -13,6 +14,8 @@ const none: ReadonlyArray<unknown> = []
 /** The table, owned by one gateway. */
 export class InFlight {
   private readonly links = new Map<number, StreamLink>()
+  /** When each hub with streams of ours heard of us for certain. */
+  private readonly heardMs = new Map<Subject, number>()
   private nextId: number
   private readonly gatewayId: number
   private readonly linksMax: number
@@ -85,11 +88,29 @@ export class InFlight {
   hubs(): ReadonlySet<Subject> {
     const hubs = new Set<Subject>()
     for (const link of this.links.values()) if (link.hub !== undefined) hubs.add(link.hub)
+    for (const hub of this.heardMs.keys()) if (!hubs.has(hub)) this.heardMs.delete(hub)
     return hubs
   }
 
-  /** A hub is gone: its streams fail now instead of waiting for deadlines. */
-  lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.break("runner_lost", "session_lost")
+  /** A renewal that was begun at `begunMs` reached the hub. After a lease of silence it came too late for the streams from before. */
+  renewed(hub: Subject, begunMs: number): void {
+    this.unheard(hub)
+    this.heardMs.set(hub, begunMs)
+  }
+
+  /** A hub that heard nothing of us for a lease took us for dead: it has ended our streams, and there was nobody to be told. */
+  unheard(hub: Subject): void {
+    const nowMs = this.options.nowMs()
+    const heardMs = this.heardMs.get(hub)
+    // Where it was opened between two renewals, it heard of us then.
+    if (heardMs === undefined) this.heardMs.set(hub, nowMs - limits.leaseRenewalMs)
+    else if (nowMs - heardMs >= limits.leaseMs) this.lose(hub, nowMs - limits.leaseMs)
+  }
+
+  /** A hub is gone, or with `openedByMs` what was opened there by then: streams fail now instead of waiting for deadlines. */
+  lose(hub: Subject, openedByMs = Number.POSITIVE_INFINITY): void {
+    for (const link of [...this.links.values()]) {
+      if (link.hub === hub && link.openedMs <= openedByMs) link.break("runner_lost", "session_lost")
+    }
   }
 }

@@ -54,6 +54,8 @@ export class StreamLink {
   state: StreamState = "Idle"
   /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
   readonly credit = new SendWindow(0)
+  /** When the opening frame left; `Infinity` before. */
+  openedMs = Number.POSITIVE_INFINITY
   /** Frames taken so far: none yet means that the opening frame may still be repeated elsewhere. */
   taken = 0
 
@@ -116,7 +118,8 @@ export class StreamLink {
 
   /** The opening frame is about to leave: from now the hub has `hubAnswerMs` for its first word. */
   opening(frame: RequestFrame): Downlink {
-    this.hubDeadlineMs = this.options.nowMs() + limits.hubAnswerMs
+    this.openedMs = this.options.nowMs()
+    this.hubDeadlineMs = this.openedMs + limits.hubAnswerMs
     return this.envelope(frame)
   }
 

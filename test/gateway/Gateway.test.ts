@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Gateway, type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import * as GatewayMetrics from "../../src/gateway/GatewayMetrics.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
@@ -214,6 +214,73 @@ describe("hubs", () => {
       assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
     }).pipe(Effect.provide(gatewayAlone()))
   )
+})
+
+describe("a bus that is away", () => {
+  /** A bus that fails whatever the gateway says while it is away. */
+  const awayBus = (gone: { away: boolean }) =>
+    Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (bus) => ({
+        subscribe: bus.subscribe,
+        publish: (subject, envelopes, delivery) =>
+          gone.away && envelopes.some(({ _tag }) => _tag !== "Uplink")
+            ? Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+            : bus.publish(subject, envelopes, delivery)
+      }))
+    ).pipe(Layer.provide(busMemory))
+  const gatewayOn = (gone: { away: boolean }) =>
+    gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(awayBus(gone)))
+  const opened = Effect.gen(function* () {
+    const hub = yield* fakeHub()
+    const { visitor } = yield* visit()
+    const app = yield* hub.next
+    yield* app.reply(head(true))
+    yield* settle
+    return { hub, visitor }
+  })
+  const renewals = (times: number) =>
+    Effect.replicateEffect(Effect.andThen(TestClock.adjust(limits.leaseRenewalMs), settle), times, { discard: true })
+
+  for (const [times, returns] of [
+    [4, false],
+    [3, true]
+  ] as const) {
+    const then = returns ? "and comes back when the lease has run out" : "and does not come back"
+    it.effect(`for a lease ${then} costs the streams that their hub has ended meanwhile`, () => {
+      const gone = { away: false }
+      return Effect.gen(function* () {
+        const { visitor } = yield* opened
+        yield* renewals(1)
+        gone.away = true
+        yield* renewals(times - 1)
+        assert.strictEqual(visitor.answer.state, "open")
+        if (returns) {
+          // The renewal that is under way when the lease runs out arrives, and too late.
+          yield* renewals(1)
+          gone.away = false
+        }
+        const late = yield* visit()
+        yield* renewals(1)
+        assert.strictEqual(visitor.answer.state, "broken")
+        if (returns) assert.strictEqual(late.visitor.answer.state, "open")
+      }).pipe(Effect.provide(gatewayOn(gone)))
+    })
+  }
+
+  it.effect("for less than a lease costs nothing", () => {
+    const gone = { away: false }
+    return Effect.gen(function* () {
+      const { hub, visitor } = yield* opened
+      yield* renewals(1)
+      gone.away = true
+      yield* renewals(2)
+      gone.away = false
+      yield* renewals(10)
+      assert.strictEqual(visitor.answer.state, "open")
+      assert.strictEqual(hub.leases.length, 11)
+    }).pipe(Effect.provide(gatewayOn(gone)))
+  })
 })
 
 describe("a fault of the gateway's own", () => {
