@@ -4,10 +4,10 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `RunnerName.ts`, `ForwardedHeaders.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Random, Schema, Stream } from "effect"
+import { Clock, Context, Effect, Layer, Random, Schedule, Schema, Stream } from "effect"
 import { MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Envelope } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteKey } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
 import { forwardedHeaders } from "./ForwardedHeaders.ts"
@@ -96,6 +96,8 @@ const makeAdmit = (options: GatewayOptions, domain: string, draining: () => bool
 }
 
 const u32Max = 0xffff_ffff
+/** How often a last word is said again, for as long as the hub keeps routes without hearing of us. */
+const insistMs = 1_000
 
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
 const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
@@ -137,8 +139,18 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     { replyTo, nowMs, soon: yield* Soon },
     meter
   )
+  const scope = yield* Effect.scope
   const parts: GatewayParts = {
     bus,
+    insist: (hub, envelopes) =>
+      bus
+        .publish(hub, envelopes, "each")
+        .pipe(
+          Effect.retry({ schedule: Schedule.spaced(insistMs), times: Math.ceil(limits.leaseMs / insistMs) }),
+          Effect.ignore,
+          Effect.forkIn(scope),
+          Effect.asVoid
+        ),
     inFlight,
     observer,
     meter,
@@ -153,9 +165,22 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const inbox = yield* bus.subscribe(replyTo)
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
-      const faults = inFlight.deal(batch)
-      return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
+      const { faults, unwanted } = inFlight.deal(batch)
+      if (unwanted.length === 0 && faults.length === 0) return Effect.void
+      const told = Effect.forEach(unwanted, ({ replyTo: hub, route }) => parts.insist(hub, [giveUp(route)]))
+      return faults.length === 0
+        ? told
+        : Effect.andThen(told, Effect.logError("a stream failed over a frame", ...faults))
     })
+  const giveUp = (route: RouteKey): Downlink => ({
+    _tag: "Downlink",
+    replyTo,
+    name: "",
+    traceparent: "",
+    route,
+    index: 0,
+    frame: { _tag: "RequestAbort", code: "unknown_route" }
+  })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId, nowMs))
 

@@ -4,12 +4,22 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteKey, Uplink } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
 
-const none: ReadonlyArray<unknown> = []
+const none: ReadonlyArray<never> = []
+
+/** What a batch left to be done: faults to be logged, and first words of hubs for streams that we never had of them. */
+export interface Dealt {
+  readonly faults: ReadonlyArray<unknown>
+  /**
+   * A hub's first word for a stream that is not in flight, or that another session has: its opening frame was reported as lost and arrived, or
+   * arrived twice. The hub must be told, or it and its runner keep the stream for as long as we live.
+   */
+  readonly unwanted: ReadonlyArray<Uplink>
+}
 
 /** The table, owned by one gateway. */
 export class InFlight {
@@ -63,8 +73,9 @@ export class InFlight {
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
    * it costs that stream and comes back for the log, while the others get their frames.
    */
-  deal(envelopes: ReadonlyArray<Envelope>): ReadonlyArray<unknown> {
+  deal(envelopes: ReadonlyArray<Envelope>): Dealt {
     let faults: Array<unknown> | undefined
+    let unwanted: Array<Uplink> | undefined
     for (const envelope of envelopes) {
       // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
       if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
@@ -74,14 +85,18 @@ export class InFlight {
       const link = this.links.get(envelope.route.requestId)
       try {
         const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-        if (refusal !== undefined) this.meter.refused(refusal)
+        if (refusal === undefined) continue
+        this.meter.refused(refusal)
+        if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) continue
+        unwanted ??= []
+        unwanted.push(envelope)
       } catch (fault) {
         faults ??= []
         faults.push(fault)
         link?.crash()
       }
     }
-    return faults ?? none
+    return { faults: faults ?? none, unwanted: unwanted ?? none }
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */

@@ -112,7 +112,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
   }
 
   private readonly converse = Effect.fnUntraced(function* (this: SocketStream, link: StreamLink, admitted: Admitted) {
-    const talking = yield* Effect.forkChild(converse(this.parts.bus, link))
+    const talking = yield* Effect.forkChild(converse(this.parts, link))
     yield* this.decided
     if (this.again) {
       yield* Fiber.join(talking)

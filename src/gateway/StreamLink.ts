@@ -10,7 +10,7 @@ import type { BusError, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
 import type { Downlink, RouteKey, Uplink } from "../tunnel/Envelope.ts"
-import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
+import { type AbortCode, halfCloses, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
@@ -288,14 +288,24 @@ export class StreamLink {
   }
 }
 
+/** How a stream speaks to its hub. */
+export interface Speech {
+  readonly bus: MessageBus["Service"]
+  /** Says a last word again, until the bus takes it. Nobody waits for it. */
+  readonly insist: (hub: Subject, envelopes: ReadonlyArray<Downlink>) => Effect.Effect<void>
+}
+
 /** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
-export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"], link: StreamLink) {
+export const converse = Effect.fnUntraced(function* ({ bus, insist }: Speech, link: StreamLink) {
   while (true) {
     const envelopes = link.outgoing()
     if (envelopes.length > 0) {
-      const failed = yield* publish(bus, link.hub as Subject, envelopes)
-      // The last word is noted by `break` and gets its own attempt; should that fail too, the hub's lease on us has to end the route.
-      if (failed !== undefined && !link.over) link.break("runner_lost", "publish_failed")
+      const hub = link.hub as Subject
+      const failed = yield* publish(bus, hub, envelopes)
+      // A gateway that goes on renewing its lease would keep a route alive that nobody waits for: the last word has to arrive.
+      if (failed !== undefined && envelopes.some(({ frame }) => halfCloses(frame))) yield* insist(hub, envelopes)
+      // The last word is noted by `break` and gets its own attempt.
+      else if (failed !== undefined && !link.over) link.break("runner_lost", "publish_failed")
       continue
     }
     if (link.quiet) return

@@ -3,19 +3,18 @@
  */
 
 import type { Effect } from "effect"
-import type { MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { type RouteKey, showRoute } from "../tunnel/Envelope.ts"
 import { type ErrorAnswer, errorAnswer } from "./ErrorPage.ts"
 import type { GatewayErrorCode, Outcome } from "./GatewayError.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import type { InFlight } from "./InFlight.ts"
+import type { Speech } from "./StreamLink.ts"
 import type { StreamObserver, StreamStart } from "./StreamObserver.ts"
 import type { VisitorHead } from "./Visitor.ts"
 
 /** The parts of a gateway that its streams use. */
-export interface GatewayParts {
-  readonly bus: MessageBus["Service"]
+export interface GatewayParts extends Speech {
   readonly inFlight: InFlight
   readonly observer: StreamObserver["Service"]
   readonly meter: GatewayMeter
