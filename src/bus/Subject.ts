@@ -21,6 +21,11 @@ export const ofName = (namespace: string, name: string): Subject => `wayleave.${
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`
 
+/** Where the gateways of a namespace take replies, each by its id: for whoever publishes to many, and often. */
+export const ofGateways = (namespace: string): ((gatewayId: number) => Subject) => {
+  const prefix = `wayleave.${token(namespace)}.gateway.`
+  return (gatewayId) => prefix + gatewayId.toString(16).padStart(8, "0")
+}
+
 /** Where one gateway takes replies. */
-export const ofGateway = (namespace: string, gatewayId: number): Subject =>
-  `wayleave.${token(namespace)}.gateway.${gatewayId.toString(16).padStart(8, "0")}`
+export const ofGateway = (namespace: string, gatewayId: number): Subject => ofGateways(namespace)(gatewayId)
