@@ -30,9 +30,14 @@ export const ofActors = (namespace: string): Subject => `wayleave.${token(namesp
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`
 
+/** Where the gateways of a namespace take replies, each by its id: for whoever publishes to many, and often. */
+export const ofGateways = (namespace: string): ((gatewayId: number) => Subject) => {
+  const prefix = `wayleave.${token(namespace)}.gateway.`
+  return (gatewayId) => prefix + gatewayId.toString(16).padStart(8, "0")
+}
+
 /** Where one gateway takes replies. */
-export const ofGateway = (namespace: string, gatewayId: number): Subject =>
-  `wayleave.${token(namespace)}.gateway.${gatewayId.toString(16).padStart(8, "0")}`
+export const ofGateway = (namespace: string, gatewayId: number): Subject => ofGateways(namespace)(gatewayId)
 
 /**
  * How what is meant for a subject travels on a server: to `each` subscriber, to `one` of them, or as a question (`ask`), and in which

@@ -4,12 +4,12 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `Admission.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Option, Random, Schema, Stream } from "effect"
+import { Clock, Context, Effect, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Envelope } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteKey } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
@@ -62,19 +62,18 @@ export class Gateway extends Context.Service<
 >()("wayleave/gateway/Gateway") {}
 
 const u32Max = 0xffff_ffff
-
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
-const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number) => {
+const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
   const renew = (hub: Subject.Subject) =>
-    bus.publish(hub, renewal, "one").pipe(
-      Effect.catch((error) =>
-        Effect.sync(() => {
-          // Out of reach for a moment is what leases are for; nobody listening is final.
-          if (error.reason === "NoResponders") inFlight.lose(hub)
-        })
-      )
-    )
+    Effect.suspend(() => {
+      const begunMs = nowMs()
+      return Effect.match(bus.publish(hub, renewal, "one"), {
+        onSuccess: () => inFlight.renewed(hub, begunMs),
+        // Out of reach for a moment is what leases are for; nobody listening is final.
+        onFailure: (error) => (error.reason === "NoResponders" ? inFlight.lose(hub) : inFlight.unheard(hub))
+      })
+    })
   return Effect.sleep(limits.leaseRenewalMs).pipe(
     Effect.andThen(
       Effect.suspend(() => Effect.forEach(inFlight.hubs(), renew, { discard: true, concurrency: "unbounded" }))
@@ -120,6 +119,18 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     { replyTo, actors: Subject.ofActors(namespace), nowMs, soon: yield* Soon },
     meter
   )
+  const scope = yield* Effect.scope
+  /** Says a last word until the bus takes it. Nobody waits for it. */
+  const insist = (hub: Subject.Subject, envelopes: ReadonlyArray<Downlink>) =>
+    bus.publish(hub, envelopes, "each").pipe(
+      Effect.retry({
+        schedule: Schedule.spaced(limits.lastWordMs),
+        times: Math.ceil(limits.leaseMs / limits.lastWordMs)
+      }),
+      Effect.ignore,
+      Effect.forkIn(scope),
+      Effect.asVoid
+    )
   const parts: GatewayParts = {
     bus,
     inFlight,
@@ -135,11 +146,25 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const inbox = yield* bus.subscribe(replyTo, ["each"])
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
-      const faults = inFlight.deal(batch)
-      return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
+      const { faults, unwanted } = inFlight.deal(batch)
+      if (unwanted.length === 0 && faults.length === 0) return Effect.void
+      const told = Effect.forEach(unwanted, ({ replyTo: hub, route }) => insist(hub, [giveUp(route)]))
+      return faults.length === 0
+        ? told
+        : Effect.andThen(told, Effect.logError("a stream failed over a frame", ...faults))
     })
+  const giveUp = (route: RouteKey): Downlink => ({
+    _tag: "Downlink",
+    replyTo,
+    name: "",
+    actor: "",
+    traceparent: "",
+    route,
+    index: 0,
+    frame: { _tag: "RequestAbort", code: "unknown_route" }
+  })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
-  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
+  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId, nowMs))
   yield* Effect.forkScoped(Stream.runForEach(losses(bus), () => Effect.sync(() => inFlight.loseAll())))
 
   let serving = 0
@@ -186,8 +211,8 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     upgrade: (upgrade) => serve("websocket", upgrade.head, (record) => new SocketStream(parts, upgrade, record)),
     drain: Effect.suspend(() => {
       draining = true
-      if (serving === 0) return Effect.void
       return Effect.callback<void>((resume) => {
+        if (serving === 0) return resume(Effect.void)
         idle.push(() => resume(Effect.void))
       })
     }),

@@ -128,13 +128,11 @@ export class HttpStream implements VisitorSide, VisitorStream {
   }
 
   /** The answer may still be on its way to a slow visitor: only when it has left, or the visitor has, is the request over. */
-  private readonly departure: Effect.Effect<void> = Effect.suspend(() =>
-    this.done
-      ? Effect.void
-      : Effect.callback<void>((resume) => {
-          this.onDone = () => resume(Effect.void)
-        })
-  )
+  private readonly departure: Effect.Effect<void> = Effect.callback((resume) => {
+    // Looked at here and not in an effect before: a fiber may have to wait between two effects, and miss the visitor's leave.
+    if (this.done) return resume(Effect.void)
+    this.onDone = () => resume(Effect.void)
+  })
 
   /** The opening frame, with as much of the body as is at hand, so that a small request is one frame. */
   private makeOpening(admitted: Admitted): RequestFrame {

@@ -4,16 +4,29 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { StreamLink } from "./StreamLink.ts"
 import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
-const none: ReadonlyArray<unknown> = []
+const none: ReadonlyArray<never> = []
+
+/** What a batch left to be done: faults to be logged, and first words of hubs for streams that we never had of them. */
+export interface Dealt {
+  readonly faults: ReadonlyArray<unknown>
+  /**
+   * A hub's first word for a stream that is not in flight, or that another session has: its opening frame was reported as lost and arrived, or
+   * arrived twice. The hub must be told, or it and its runner keep the stream for as long as we live.
+   */
+  readonly unwanted: ReadonlyArray<Uplink>
+}
 
 /** The table, owned by one gateway. */
 export class InFlight {
   private readonly links = new Map<number, StreamLink>()
+  /** When each hub with streams of ours heard of us for certain. */
+  private readonly heardMs = new Map<Subject, number>()
   private nextId: number
   private readonly gatewayId: number
   private readonly linksMax: number
@@ -61,8 +74,9 @@ export class InFlight {
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
    * it costs that stream and comes back for the log, while the others get their frames.
    */
-  deal(envelopes: ReadonlyArray<Envelope>): ReadonlyArray<unknown> {
+  deal(envelopes: ReadonlyArray<Envelope>): Dealt {
     let faults: Array<unknown> | undefined
+    let unwanted: Array<Uplink> | undefined
     for (const envelope of envelopes) {
       // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
       if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
@@ -72,26 +86,46 @@ export class InFlight {
       const link = this.links.get(envelope.route.requestId)
       try {
         const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-        if (refusal !== undefined) this.meter.refused(refusal)
+        if (refusal === undefined) continue
+        this.meter.refused(refusal)
+        if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) continue
+        unwanted ??= []
+        unwanted.push(envelope)
       } catch (fault) {
         faults ??= []
         faults.push(fault)
         link?.crash()
       }
     }
-    return faults ?? none
+    return { faults: faults ?? none, unwanted: unwanted ?? none }
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */
   hubs(): ReadonlySet<Subject> {
     const hubs = new Set<Subject>()
     for (const link of this.links.values()) if (link.hub !== undefined) hubs.add(link.hub)
+    for (const hub of this.heardMs.keys()) if (!hubs.has(hub)) this.heardMs.delete(hub)
     return hubs
   }
 
-  /** A hub is gone: so are its streams, but for WebSockets that may hibernate. */
-  lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
+  /** A renewal that was begun at `begunMs` reached the hub. After a lease of silence it came too late for the streams from before. */
+  renewed(hub: Subject, begunMs: number): void {
+    this.unheard(hub)
+    this.heardMs.set(hub, begunMs)
+  }
+
+  /** A hub that heard nothing of us for a lease took us for dead: it has ended our streams, and there was nobody to be told. */
+  unheard(hub: Subject): void {
+    const nowMs = this.options.nowMs()
+    const heardMs = this.heardMs.get(hub)
+    // Where it was opened between two renewals, it heard of us then.
+    if (heardMs === undefined) this.heardMs.set(hub, nowMs - limits.leaseRenewalMs)
+    else if (nowMs - heardMs >= limits.leaseMs) this.lose(hub, nowMs - limits.leaseMs)
+  }
+
+  /** A hub is gone, or with `openedByMs` what was opened there by then: its streams fail now instead of waiting for deadlines, but for WebSockets that may hibernate. */
+  lose(hub: Subject, openedByMs = Number.POSITIVE_INFINITY): void {
+    for (const link of [...this.links.values()]) if (link.hub === hub && link.openedMs <= openedByMs) link.lose()
   }
 
   /**
@@ -99,6 +133,6 @@ export class InFlight {
    * holds. One that no hub has answered yet has its own deadline, and may not have left at all.
    */
   loseAll(): void {
-    for (const link of [...this.links.values()]) if (link.hub !== undefined) link.break("runner_lost", "gap")
+    for (const link of [...this.links.values()]) if (link.hub !== undefined) link.lose("gap")
   }
 }

@@ -28,6 +28,8 @@ export class StreamLink {
   state: StreamState = "Idle"
   /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
   credit = new SendWindow(0)
+  /** When the opening frame left; `Infinity` before. */
+  openedMs = Number.POSITIVE_INFINITY
   /** Frames taken from the session so far: none yet means that the opening frame may still be repeated elsewhere. */
   taken = 0
   /** When a runner's session was first heard of. */
@@ -107,7 +109,8 @@ export class StreamLink {
 
   /** The opening frame is about to leave: from now the hub has `hubAnswerMs` for its first word. */
   opening(frame: RequestFrame): Downlink {
-    this.hubDeadlineMs = this.options.nowMs() + limits.hubAnswerMs
+    this.openedMs = this.options.nowMs()
+    this.hubDeadlineMs = this.openedMs + limits.hubAnswerMs
     return this.envelope(frame)
   }
 
@@ -176,6 +179,7 @@ export class StreamLink {
     this.credit = new SendWindow(0)
     this.window = new ReceiveWindow(this.options.bounds ?? windowDefault)
     this.attachments++
+    this.openedMs = this.options.nowMs()
     this.owedBytes = 0
     this.wakeWanted = false
     this.numberOwed = true
@@ -184,9 +188,8 @@ export class StreamLink {
   }
 
   /** The hub is gone. A WebSocket that may hibernate falls asleep over it, everything else fails now instead of waiting for deadlines. */
-  lose(): void {
-    if (this.state !== "SocketLasting" && this.state !== "SocketAsleep")
-      return this.break("runner_lost", "session_lost")
+  lose(abort: AbortCode = "session_lost"): void {
+    if (this.state !== "SocketLasting" && this.state !== "SocketAsleep") return this.break("runner_lost", abort)
     this.hub = undefined
     if (this.asleep) return
     this.state = "SocketAsleep"

@@ -253,9 +253,9 @@ export const actorLimits = {
     enforcedBy: "gateway/Gateway.ts"
   },
   hibernationAckMs: {
-    value: 30_000,
+    value: 60_000,
     unit: "ms",
-    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life",
+    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life. An app may wait 45 s for its store to fail",
     enforcedBy: "gateway/Hibernation.ts"
   },
   hibernationWakeMs: {
@@ -371,5 +371,11 @@ export const actorLimits = {
     unit: "count",
     why: "runner configurations, which are kept in memory and mean little: every pool of runners is a normal one",
     enforcedBy: "admin/actors/RunnerConfigs.ts"
+  },
+  actorBodyBytesMax: {
+    value: 20 * MiB,
+    unit: "bytes",
+    why: "a request body towards an actor: Rivet's runners take it whole, and no more than this",
+    enforcedBy: "gateway/Admission.ts"
   }
 } as const satisfies Readonly<Record<string, Limit>>

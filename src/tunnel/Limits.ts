@@ -319,60 +319,6 @@ export const table = {
     why: "how long finding or creating the actor that a request asks for by name and key may take",
     enforcedBy: "gateway/ActorQuery.ts"
   },
-  actorBodyBytesMax: {
-    value: 20 * MiB,
-    unit: "bytes",
-    why: "a request body towards an actor: Rivet's runners take it whole, and no more than this",
-    enforcedBy: "gateway/Admission.ts"
-  },
-  hibernationBytesMax: {
-    value: 8 * MiB,
-    unit: "bytes",
-    why: "messages of one WebSocket that its app has not acknowledged, beyond which its visitor is not read from; acknowledgements make room again",
-    enforcedBy: "gateway/VisitorMessages.ts"
-  },
-  hibernationMessagesMax: {
-    value: 16_384,
-    unit: "messages",
-    why: "the same in number: a quarter of the index circle, so that old and new are never confused",
-    enforcedBy: "gateway/VisitorMessages.ts"
-  },
-  hibernationBytesTotalMax: {
-    value: 256 * MiB,
-    unit: "bytes",
-    why: "the same over all WebSockets of a gateway: beyond it none of them is read from until others were acknowledged",
-    enforcedBy: "gateway/Gateway.ts"
-  },
-  hibernationAckMs: {
-    value: 60_000,
-    unit: "ms",
-    why: "how long a WebSocket may stand without an acknowledgement where that is all it waits for: one at its bound, or one that was woken and has shown no life. An app may wait 45 s for its store to fail",
-    enforcedBy: "gateway/Hibernation.ts"
-  },
-  hibernationWakeMs: {
-    value: 60_000,
-    unit: "ms",
-    why: "from the first attempt to wake an actor for a WebSocket to the end of that WebSocket, where nobody takes it: two starts of an actor, or a hub's restart",
-    enforcedBy: "gateway/Hibernation.ts"
-  },
-  hibernationWakesMax: {
-    value: 20,
-    unit: "count",
-    why: "attempts to wake an actor for a WebSocket that stay without lasting success, also where it wakes and sleeps again at once",
-    enforcedBy: "gateway/Hibernation.ts"
-  },
-  hibernationRetryFirstMs: {
-    value: 250,
-    unit: "ms",
-    why: "the first wait before a refused wake is asked for again; doubles from there",
-    enforcedBy: "gateway/Hibernation.ts"
-  },
-  hibernationRetryMaxMs: {
-    value: 5_000,
-    unit: "ms",
-    why: "the longest wait between two wakes; an actor that stayed awake this long was awake",
-    enforcedBy: "gateway/Hibernation.ts"
-  },
   closeLingerMs: {
     value: 5_000,
     unit: "ms",

@@ -111,15 +111,18 @@ const listenOn = Effect.fnUntraced(function* (subject: string, hubId: string, se
   const told: Array<Envelope> = []
   const conversations = new Map<number, Conversation>()
   const leases: Array<number> = []
+  const conversation = (opening: Downlink): Conversation => {
+    const made = new Conversation(bus, hub, opening, session)
+    conversations.set(opening.route.requestId, made)
+    return made
+  }
   const hear = (envelopes: ReadonlyArray<Envelope>) => {
     for (const envelope of envelopes) {
       if (envelope._tag === "LeaseRenewal") leases.push(envelope.gatewayId)
       if (!isDown(envelope)) continue
       const { frame, route } = envelope
       if (frame._tag === "RequestStart" || frame._tag === "WebSocketOpen") {
-        const conversation = new Conversation(bus, hub, envelope, session)
-        conversations.set(route.requestId, conversation)
-        Queue.offerUnsafe(openings, conversation)
+        Queue.offerUnsafe(openings, conversation(envelope))
       } else conversations.get(route.requestId)?.hear(envelope)
     }
   }
@@ -138,6 +141,8 @@ const listenOn = Effect.fnUntraced(function* (subject: string, hubId: string, se
   return {
     hub,
     leases,
+    /** A stream as if its opening frame had come here as well. */
+    conversation,
     /** The next stream that is opened, its hub's first Credit not yet sent. */
     opened: Queue.take(openings),
     /** The next stream, greeted as a real hub does at once. */

@@ -4,6 +4,8 @@ import { isTerminal, RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.
 import {
   onRequestFrame,
   onResponseFrame,
+  type RequestEvent,
+  type ResponseEvent,
   requestEvent,
   responseEvent,
   type Step,
@@ -32,6 +34,44 @@ const head = (streamed: boolean): ResponseFrame => ({
 const chunkUp = (finish: boolean): ResponseFrame => ({ _tag: "ResponseChunk", body: none, finish })
 const states = Object.keys(table) as Array<StreamState>
 
+/** The whole table once more, as it is read: what a frame does in a state. `.` is a violation, `-` is ignored, anything else is the state after. */
+const statesInOrder = [
+  "Idle",
+  "Uploading",
+  "Awaiting",
+  "Conversing",
+  "Answering",
+  "SocketOpening",
+  "SocketOpen",
+  "SocketLasting",
+  "SocketAsleep",
+  "Ended"
+]
+const truth: Readonly<Record<RequestEvent | ResponseEvent, string>> = {
+  request: "Awaiting . . . . . . . . -",
+  requestStreamed: "Uploading . . . . . . . . -",
+  requestChunk: ". Uploading . Conversing . . . . . -",
+  requestEnd: ". Awaiting . Answering . . . . . -",
+  requestAbort: "- Ended Ended Ended Ended Ended Ended Ended Ended -",
+  socketAsk: "SocketOpening . . . . . . . . -",
+  messageDown: ". . . . . . SocketOpen SocketLasting . -",
+  closeDown: "- . . . Ended Ended Ended Ended Ended -",
+  creditDown: "- Uploading Awaiting Conversing Answering SocketOpening SocketOpen SocketLasting - -",
+  informational: ". Uploading Awaiting . . - . . . -",
+  response: ". Ended Ended . . Ended . . . -",
+  responseStreamed: ". Conversing Answering . . Answering . . . -",
+  responseChunk: ". . . Conversing Answering . . . . -",
+  responseEnd: ". . . Ended Ended . . . . -",
+  responseAbort: ". Ended Ended Ended Ended Ended Ended Ended SocketAsleep -",
+  socketAccept: ". . . . . SocketOpen . . . -",
+  socketAcceptLasting: ". . . . . SocketLasting . . . -",
+  messageUp: ". . . . . . SocketOpen SocketLasting - -",
+  messageAck: ". . . . . . SocketOpen SocketLasting - -",
+  closeUp: ". . . . . Ended Ended Ended Ended -",
+  sleepUp: ". . . . . Ended Ended SocketAsleep - -",
+  creditUp: ". Uploading Awaiting Conversing Answering SocketOpening SocketOpen SocketLasting SocketLasting -"
+}
+
 /** Applies frames in turn and says what was done with the last. `<` goes down, `>` comes up. */
 const run = (...frames: ReadonlyArray<readonly ["<", RequestFrame] | readonly [">", ResponseFrame]>) => {
   let state: StreamState = "Idle"
@@ -45,6 +85,28 @@ const run = (...frames: ReadonlyArray<readonly ["<", RequestFrame] | readonly ["
 }
 
 describe("StreamState", () => {
+  it("knows these states and no others", () => assert.deepStrictEqual(states, statesInOrder))
+
+  for (const [event, row] of Object.entries(truth) as ReadonlyArray<[RequestEvent | ResponseEvent, string]>) {
+    it(`${event}, in whatever state it comes`, () => {
+      const steps = row.split(" ").map((word, i): Step => {
+        if (word === ".") return { action: "violation", state: "Ended" }
+        if (word === "-") return { action: "ignore", state: states[i] as StreamState }
+        return { action: "deliver", state: word as StreamState }
+      })
+      assert.deepStrictEqual(
+        states.map((state) => transition(state, event)),
+        steps
+      )
+    })
+  }
+
+  it("a frame that no type knows is a fault of ours, never an event", () => {
+    const alien = { _tag: "Alien" } as never
+    assert.throws(() => requestEvent(alien), "unreachable")
+    assert.throws(() => responseEvent(alien), "unreachable")
+  })
+
   it("walks an exchange with both bodies streamed", () => {
     assert.strictEqual(run(["<", start(true)], [">", head(true)]), "deliver Conversing")
     assert.strictEqual(run(["<", start(true)], [">", head(true)], ["<", chunkDown(true)]), "deliver Answering")
