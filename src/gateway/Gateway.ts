@@ -121,7 +121,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   )
   const scope = yield* Effect.scope
   /** Says a last word until the bus takes it. Nobody waits for it. */
-  const insist = (hub: Subject.Subject, envelopes: ReadonlyArray<Downlink>) =>
+  const insist = (hub: Subject.Subject, envelopes: ReadonlyArray<Envelope>) =>
     bus.publish(hub, envelopes, "each").pipe(
       Effect.retry({
         schedule: Schedule.spaced(limits.lastWordMs),
@@ -133,6 +133,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     )
   const parts: GatewayParts = {
     bus,
+    insist,
     inFlight,
     observer,
     meter,

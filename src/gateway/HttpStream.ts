@@ -15,7 +15,7 @@ import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
-import { converse, lastWord, unacknowledged } from "./StreamFiber.ts"
+import { converse, lastWord } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { HttpExchange } from "./Visitor.ts"
@@ -116,12 +116,13 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const opened = this.parts.bus.publish(admitted.subject, [link.opening(this.opening)], "one")
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
-        const rest = unacknowledged(this.parts.bus, link, error.reason)
+        // A hub may have it all the same: its first word finds nobody, and it is told so.
+        link.finish()
         this.fail(openingError(error.reason))
-        return Effect.andThen(this.departure, rest)
+        return this.departure
       },
       onSuccess: () =>
-        Effect.flatMap(converse(this.parts.bus, link), () =>
+        Effect.flatMap(converse(this.parts, link), () =>
           this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
         )
     })

@@ -19,7 +19,7 @@ import { validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { SocketHandshake } from "./SocketHandshake.ts"
 import { SocketOutflow } from "./SocketOutflow.ts"
-import { converse, lastWord, unacknowledged } from "./StreamFiber.ts"
+import { converse, lastWord } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { VisitorUpgrade } from "./Visitor.ts"
@@ -109,16 +109,17 @@ export class SocketStream implements VisitorSide, VisitorStream {
     const opening: RequestFrame = { _tag: "WebSocketOpen", target: admitted.target, headers: admitted.headers }
     return Effect.matchEffect(this.parts.bus.publish(admitted.subject, [link.opening(opening)], "one"), {
       onFailure: (error) => {
-        const rest = unacknowledged(this.parts.bus, link, error.reason)
+        // A hub may have it all the same: its first word finds nobody, and it is told so.
+        link.finish()
         this.fail(openingError(error.reason))
-        return Effect.andThen(this.conclude, rest)
+        return this.conclude
       },
       onSuccess: () => this.converse(link, admitted)
     })
   }
 
   private readonly converse = Effect.fnUntraced(function* (this: SocketStream, link: StreamLink, admitted: Admitted) {
-    const talking = yield* Effect.forkChild(converse(this.parts.bus, link))
+    const talking = yield* Effect.forkChild(converse(this.parts, link))
     yield* this.handshake.awaited
     if (this.handshake.takeAgain()) {
       yield* Fiber.join(talking)

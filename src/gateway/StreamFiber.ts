@@ -2,16 +2,22 @@
  * The fiber of one stream as far as the bus is concerned: it publishes what the link has to say, in order and with room to wait, and nothing else
  * ever waits for it.
  */
-import { Effect, Schedule } from "effect"
+import { Effect } from "effect"
 import type { BusError, Delivery, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
-import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { StreamLink } from "./StreamLink.ts"
 
+/** How a stream speaks to its hub. */
+export interface Speech {
+  readonly bus: MessageBus["Service"]
+  /** Says a last word again, until the bus takes it. Nobody waits for it. */
+  readonly insist: (hub: Subject, envelopes: ReadonlyArray<Envelope>) => Effect.Effect<void>
+}
+
 /** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
-export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"], link: StreamLink) {
+export const converse = Effect.fnUntraced(function* ({ bus, insist }: Speech, link: StreamLink) {
   while (true) {
     const wake = link.takeWake()
     if (wake !== undefined) {
@@ -22,8 +28,11 @@ export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"],
     const envelopes = link.outgoing()
     if (envelopes.length > 0) {
       const { attachments } = link
-      const failed = yield* publish(bus, link.hub as Subject, envelopes, "each")
-      // The last word is noted by `break` and gets its own attempts. What was meant for an attachment that is over is sent again in the next.
+      const hub = link.hub as Subject
+      const failed = yield* publish(bus, hub, envelopes, "each")
+      // A gateway that goes on renewing its lease would keep a route alive that nobody waits for: the last word has to arrive.
+      if (failed !== undefined && envelopes.some(isLastWord)) yield* insist(hub, envelopes)
+      // The last word is noted by `break` and gets its own attempt. What was meant for an attachment that is over is sent again in the next.
       const current = !link.over && !link.asleep && link.attachments === attachments
       if (failed !== undefined && current) link.break("runner_lost", "publish_failed")
       continue
@@ -33,46 +42,16 @@ export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"],
   }
 })
 
-/** A hub that never hears the last word keeps the route: it is said again while the bus cannot. A hub that is silent for a lease is gone itself. */
-const persistently = {
-  schedule: Schedule.spaced(limits.lastWordMs),
-  times: Math.ceil(limits.leaseMs / limits.lastWordMs),
-  while: (error: BusError) => error.reason !== "Unsendable"
-}
-
 const publish = (
   bus: MessageBus["Service"],
   subject: Subject,
   envelopes: ReadonlyArray<Envelope>,
   delivery: Delivery
-): Effect.Effect<BusError["reason"] | undefined> => {
-  const published = bus.publish(subject, envelopes, delivery)
-  return Effect.match(envelopes.some(isLastWord) ? Effect.retry(published, persistently) : published, {
+): Effect.Effect<BusError["reason"] | undefined> =>
+  Effect.match(bus.publish(subject, envelopes, delivery), {
     onFailure: (error) => error.reason,
     onSuccess: () => undefined
   })
-}
-
-/** The opening frame was not acknowledged. A hub may have it all the same: should its first word come, it is told that nobody waits. */
-export const unacknowledged = (
-  bus: MessageBus["Service"],
-  link: StreamLink,
-  reason: BusError["reason"]
-): Effect.Effect<void> => {
-  switch (reason) {
-    case "NoResponders":
-    case "Full":
-    case "Unsendable":
-      link.finish()
-      return Effect.void
-    case "Timeout":
-    case "Disconnected":
-      link.close({ _tag: "RequestAbort", code: "cancelled" })
-      return converse(bus, link)
-    default:
-      return absurd(reason)
-  }
-}
 
 /** A stream whose fiber is interrupted still says its last word, where there is a hub to hear it. */
 export const lastWord = (bus: MessageBus["Service"], link: StreamLink): Effect.Effect<void> =>

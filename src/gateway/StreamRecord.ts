@@ -3,7 +3,6 @@
  */
 
 import type { Effect } from "effect"
-import type { MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { type RouteKey, showRoute } from "../tunnel/Envelope.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
@@ -15,13 +14,13 @@ import type { HibernationBudget } from "./HibernationBudget.ts"
 import type { InFlight } from "./InFlight.ts"
 import type { Refusal } from "./RivetError.ts"
 import type { RivetForm } from "./RivetForm.ts"
+import type { Speech } from "./StreamFiber.ts"
 import type { StreamObserver, StreamStart } from "./StreamObserver.ts"
 import { headerOf, type VisitorHead } from "./Visitor.ts"
 import type { Addressee } from "./VisitorSide.ts"
 
 /** The parts of a gateway that its streams use. */
-export interface GatewayParts {
-  readonly bus: MessageBus["Service"]
+export interface GatewayParts extends Speech {
   readonly inFlight: InFlight
   readonly observer: StreamObserver["Service"]
   readonly meter: GatewayMeter

@@ -179,7 +179,7 @@ export const table = {
     value: 1_000,
     unit: "ms",
     why: "how often the end of a stream is told again while the bus cannot; for a lease, then whoever does not hear it is gone",
-    enforcedBy: "gateway/StreamFiber.ts"
+    enforcedBy: "gateway/Gateway.ts"
   },
   relaysUnconfirmedMax: {
     value: 64,

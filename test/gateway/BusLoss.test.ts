@@ -75,26 +75,8 @@ for (const kind of ["request", "WebSocket"] as const) {
         assert.strictEqual((yield* visitor.answered)._tag, "Accepted")
       }
       const app = yield* hub.next
-      assert.deepStrictEqual(yield* app.next, { _tag: "RequestAbort", code: "cancelled" })
+      assert.deepStrictEqual(yield* app.next, { _tag: "RequestAbort", code: "unknown_route" })
       yield* atRest
     }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(unacknowledging))))
   })
 }
-
-it.effect("a hub that has it and never speaks is waited for no longer than any", () => {
-  const failing = Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (bus) => ({
-      ...bus,
-      publish: (subject) => Effect.fail(new BusError({ subject, reason: "Disconnected" }))
-    }))
-  ).pipe(Layer.provide(busMemory))
-  return Effect.gen(function* () {
-    const { visitor } = yield* visit()
-    assert.strictEqual((yield* visitor.received).status, 502)
-    yield* settle
-    assert.strictEqual(yield* Gateway.use((gateway) => gateway.streams), 1)
-    yield* TestClock.adjust(limits.hubAnswerMs)
-    yield* atRest
-  }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(failing))))
-})
