@@ -1,12 +1,10 @@
 /** What a gateway does about a bus between machines that goes out of reach. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, SubscriptionRef } from "effect"
-import { TestClock } from "effect/testing"
 import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Gateway, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { visit, visitUpgrade } from "../../src/testing/TestTunnel.ts"
-import { limits } from "../../src/tunnel/Limits.ts"
 import { chunk, fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
 
 const atRest = Effect.gen(function* () {
