@@ -24,6 +24,10 @@ export const ofActors = (namespace: string): Subject => `wayleave.${token(namesp
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`
 
+/** Where the hubs that hold a session hear of newer connections of it elsewhere. */
+export const ofSession = (namespace: string, sessionId: string): Subject =>
+  `wayleave.${token(namespace)}.session.${token(sessionId)}`
+
 /** Where one gateway takes replies. */
 export const ofGateway = (namespace: string, gatewayId: number): Subject =>
   `wayleave.${token(namespace)}.gateway.${gatewayId.toString(16).padStart(8, "0")}`

@@ -4,10 +4,10 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `RunnerName.ts`, `ForwardedHeaders.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Random, Schema, Stream } from "effect"
+import { Clock, Context, Effect, FiberSet, Layer, Random, Schedule, Schema, Stream } from "effect"
 import { MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Envelope } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteQuestion } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
 import { forwardedHeaders } from "./ForwardedHeaders.ts"
@@ -97,6 +97,24 @@ const makeAdmit = (options: GatewayOptions, domain: string, draining: () => bool
 
 const u32Max = 0xffff_ffff
 
+const logFaults = (faults: ReadonlyArray<unknown>) => Effect.logError("a stream failed over a frame", ...faults)
+
+/** Answers a hub that a session moved to. Only once the answer has left may anything else go there: it would find no route. */
+const answerQuestion = (bus: MessageBus["Service"], inFlight: InFlight, question: RouteQuestion) => {
+  const { answer, claimed, faults } = inFlight.answer(question)
+  const settled = (told: boolean) =>
+    Effect.sync(() => {
+      for (const link of claimed) link.settled(told)
+    })
+  return bus
+    .publish(question.replyTo, [answer], "one")
+    .pipe(
+      Effect.retry({ schedule: Schedule.exponential("20 millis"), times: limits.publishAttempts - 1 }),
+      Effect.matchEffect({ onFailure: () => settled(false), onSuccess: () => settled(true) }),
+      Effect.andThen(faults.length === 0 ? Effect.void : logFaults(faults))
+    )
+}
+
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
 const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
@@ -151,10 +169,13 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   }
 
   const inbox = yield* bus.subscribe(replyTo)
+  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
+  const onQuestion = (question: RouteQuestion) => void runFork(answerQuestion(bus, inFlight, question))
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
-      const faults = inFlight.deal(batch)
-      return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
+      const faults = inFlight.deal(batch, onQuestion)
+      return faults.length === 0 ? Effect.void : logFaults(faults)
     })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))

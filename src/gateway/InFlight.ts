@@ -4,11 +4,19 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteAnswer, RouteKey, RouteQuestion, SessionMoved, Uplink } from "../tunnel/Envelope.ts"
+import { absurd } from "../tunnel/Frame.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
 
 const none: ReadonlyArray<unknown> = []
+
+/** What a hub is told, and the streams that it may go on with. `faults` are ours, for the log. */
+export interface Answered {
+  readonly answer: RouteAnswer
+  readonly claimed: ReadonlyArray<StreamLink>
+  readonly faults: ReadonlyArray<unknown>
+}
 
 /** The table, owned by one gateway. */
 export class InFlight {
@@ -58,27 +66,88 @@ export class InFlight {
 
   /**
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
-   * it costs that stream and comes back for the log, while the others get their frames.
+   * it costs that stream and comes back for the log, while the others get their frames. What a hub asks is handed to `onQuestion`, in its turn.
    */
-  deal(envelopes: ReadonlyArray<Envelope>): ReadonlyArray<unknown> {
+  deal(
+    envelopes: ReadonlyArray<Envelope>,
+    onQuestion: (question: RouteQuestion) => void = () => {}
+  ): ReadonlyArray<unknown> {
     let faults: Array<unknown> | undefined
     for (const envelope of envelopes) {
-      // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
-      if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
-        this.meter.refused("Unknown")
-        continue
-      }
-      const link = this.links.get(envelope.route.requestId)
-      try {
-        const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-        if (refusal !== undefined) this.meter.refused(refusal)
-      } catch (fault) {
-        faults ??= []
-        faults.push(fault)
-        link?.crash()
+      switch (envelope._tag) {
+        case "Uplink": {
+          const fault = this.reply(envelope)
+          if (fault === undefined) break
+          faults ??= []
+          faults.push(fault)
+          break
+        }
+        case "RouteQuestion":
+          onQuestion(envelope)
+          break
+        case "SessionMoved":
+          this.release(envelope)
+          break
+        // Addressed to hubs: a stray of somebody's mistake.
+        case "Downlink":
+        case "LeaseRenewal":
+        case "Wake":
+        case "RouteAnswer":
+        case "SessionTaken":
+          this.meter.refused("Unknown")
+          break
+        default:
+          absurd(envelope)
       }
     }
     return faults ?? none
+  }
+
+  private find({ gatewayId, requestId }: RouteKey): StreamLink | undefined {
+    return gatewayId === this.gatewayId ? this.links.get(requestId) : undefined
+  }
+
+  private reply(uplink: Uplink): unknown {
+    const link = this.find(uplink.route)
+    try {
+      const refusal = link === undefined ? "Unknown" : link.receive(uplink)
+      if (refusal !== undefined) this.meter.refused(refusal)
+      return undefined
+    } catch (fault) {
+      link?.crash()
+      return fault
+    }
+  }
+
+  private release({ generation, routes, session }: SessionMoved): void {
+    for (const route of routes) this.find(route)?.moved(session, generation)
+  }
+
+  /**
+   * A session moved to another hub, which asks which of these streams are its own. This is the source of truth: granted is what is in flight, was given
+   * to that very session, and to no newer connection of it. What has to go down for `claimed` waits until they are told that the hub has its answer.
+   */
+  answer(question: RouteQuestion): Answered {
+    const { generation, session } = question
+    const granted: Array<RouteKey> = []
+    const denied: Array<RouteKey> = []
+    const claimed: Array<StreamLink> = []
+    const faults: Array<unknown> = []
+    for (const stream of question.streams) {
+      const link = this.find(stream.route)
+      try {
+        if (link?.name === question.name && link.claim(question, stream)) {
+          granted.push(stream.route)
+          claimed.push(link)
+          continue
+        }
+      } catch (fault) {
+        faults.push(fault)
+        link?.crash()
+      }
+      denied.push(stream.route)
+    }
+    return { answer: { _tag: "RouteAnswer", session, generation, granted, denied }, claimed, faults }
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */
@@ -88,8 +157,8 @@ export class InFlight {
     return hubs
   }
 
-  /** A hub is gone: its streams fail now instead of waiting for deadlines. */
+  /** A hub is gone. Its streams fail soon, instead of waiting for deadlines, unless they are heard of from another. */
   lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.break("runner_lost", "session_lost")
+    for (const link of this.links.values()) if (link.hub === hub) link.lose()
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The tunnel's side of one stream in flight: whom it is pinned to, which frame may come next, how many bytes either way, and what is still to be
- * said. `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
+ * The tunnel's side of one stream in flight: which frame may come next, how many bytes either way, and what is still to be said. `StreamPin.ts` has
+ * whose it is, `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
  *
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
@@ -9,13 +9,14 @@ import { Effect, Option } from "effect"
 import type { BusError, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
-import type { Downlink, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import type { Downlink, MovedStream, RouteKey, RouteQuestion, Uplink } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
+import { StreamPin } from "./StreamPin.ts"
 
 /** The visitor's side of a stream, as the link calls it. */
 export interface VisitorSide {
@@ -49,12 +50,10 @@ export class StreamLink {
   readonly route: RouteKey
   readonly name: string
   readonly traceparent: string
-  /** The hub that took the stream; unknown until its first word. */
-  hub: Subject | undefined
   state: StreamState = "Idle"
   /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
   readonly credit = new SendWindow(0)
-  /** Frames taken so far: none yet means that the opening frame may still be repeated elsewhere. */
+  /** Frames taken so far, credit aside. */
   taken = 0
 
   private readonly window: ReceiveWindow
@@ -62,11 +61,11 @@ export class StreamLink {
   private readonly side: VisitorSide
   private readonly sendSequence = new SendSequence()
   private readonly receiveSequence = new ReceiveSequence()
-  private session: string | undefined
-  private generation = 0
+  private readonly pin = new StreamPin()
   private owedBytes = 0
+  /** What every Credit that left came to. */
+  private grantedBytes = 0
   private lastWord: RequestFrame | undefined
-  private hubDeadlineMs = Number.POSITIVE_INFINITY
   private readonly onOver: (link: StreamLink) => void
   private waiter: ((effect: Effect.Effect<void>) => void) | undefined
   private roused = false
@@ -86,6 +85,16 @@ export class StreamLink {
     this.options = options
     this.window = new ReceiveWindow(options.bounds ?? windowDefault)
     this.onOver = onOver
+  }
+
+  /** The hub that takes frames of the stream; undefined while none would. */
+  get hub(): Subject | undefined {
+    return this.pin.reachable ? this.pin.hub : undefined
+  }
+
+  /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
+  get onlyOpened(): boolean {
+    return this.sendSequence.upcomingIndex <= 1
   }
 
   /** Whether the stream has ended; a last word may still be on its way. */
@@ -117,23 +126,20 @@ export class StreamLink {
 
   /** The opening frame is about to leave: from now the hub has `hubAnswerMs` for its first word. */
   opening(frame: RequestFrame): Downlink {
-    this.hubDeadlineMs = this.options.nowMs() + limits.hubAnswerMs
+    this.pin.deadlineMs = this.options.nowMs() + limits.hubAnswerMs
     return this.envelope(frame)
   }
 
-  /** Takes one reply. Two locks: the hub's route check let it through, and here it must come from the session the stream was given to. */
+  /** Takes one reply. */
   receive(uplink: Uplink): Refusal | undefined {
-    if (this.session === undefined) this.session = uplink.session
-    else if (this.session !== uplink.session) return "Foreign"
-    if (uplink.generation < this.generation) {
+    const standing = this.pin.hear(uplink)
+    if (standing === "Foreign") return "Foreign"
+    if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (uplink.frame._tag !== "Credit") return "Foreign"
+      if (uplink.frame._tag !== "Credit" || this.pin.isClaimedSince(uplink)) return "Foreign"
       if (!this.over) this.take(uplink.frame)
       return undefined
     }
-    this.generation = uplink.generation
-    // A session that moved to another hub answers from there, and is answered there.
-    this.hub = uplink.replyTo
     if (this.lastWord !== undefined) this.wake()
     if (this.over) return "Late"
     const { frame } = uplink
@@ -157,19 +163,58 @@ export class StreamLink {
       case "violation":
         return this.break("bad_response", "protocol_error")
       case "deliver": {
-        this.taken++
         this.state = step.state
         if (frame._tag === "Credit") {
           this.credit.grant(frame.bytes)
           this.wake()
           return
         }
+        this.taken++
         this.side.onFrame(frame)
         // Only the frame itself: where the visitor's side broke over it, a last word is due first.
         if (step.state === "Ended") this.finish()
         return
       }
     }
+  }
+
+  /**
+   * A hub asks whether the session may go on with the stream there. What has to go down waits until `settled`: it must not come before the answer.
+   */
+  claim(question: RouteQuestion, stream: MovedStream): boolean {
+    if (this.quiet) return false
+    const claim = this.pin.claim(question)
+    if (claim === "Moved" && !this.over) this.resume(stream)
+    return claim !== "No"
+  }
+
+  /** The hub has its answer, or cannot be told: then whatever is heard of the stream by the end of the grace decides. */
+  settled(told: boolean): void {
+    if (!told) return this.lose()
+    this.pin.open()
+    this.wake()
+  }
+
+  /** The hub is gone, or has let go of the session. */
+  lose(): void {
+    this.pin.lose(this.options.nowMs() + limits.sessionGraceMs)
+    this.wake()
+  }
+
+  /** The session went on elsewhere, and the hub that says so has let go of it. */
+  moved(session: string, generation: number): void {
+    if (this.pin.expect(session, generation)) this.lose()
+  }
+
+  /** What was on its way when the old hub was lost is found out at once, by place and by sum, and not by the silence that would follow. */
+  private resume({ from, open }: MovedStream): void {
+    if (from !== null && this.receiveSequence.misses(from)) return this.break("runner_lost", "gap")
+    if (open === null) return
+    if (open.next !== this.sendSequence.upcomingIndex) return this.break("runner_lost", "gap")
+    this.credit.grantUpTo(open.granted)
+    const lost = Math.min(Math.max(0, this.grantedBytes - open.credited), this.window.windowBytes)
+    this.owedBytes += lost
+    this.grantedBytes -= lost
   }
 
   /** Body bytes came in. `false`: more than granted; the stream is broken and the bytes are not to be used. */
@@ -232,6 +277,7 @@ export class StreamLink {
     if (this.over) return envelopes
     if (this.owedBytes > 0) {
       envelopes.push(this.envelope({ _tag: "Credit", bytes: this.owedBytes }))
+      this.grantedBytes += this.owedBytes
       this.owedBytes = 0
     }
     for (const frame of this.side.collect()) envelopes.push(this.envelope(frame))
@@ -266,7 +312,8 @@ export class StreamLink {
 
   /** Waits for something to do, or for the next deadline and deals with it. */
   readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
-    const dueMs = this.hub === undefined ? this.hubDeadlineMs : this.over ? Infinity : this.side.deadlineMs()
+    const ofVisitor = this.pin.hub === undefined || this.over ? Number.POSITIVE_INFINITY : this.side.deadlineMs()
+    const dueMs = Math.min(this.pin.deadlineMs, ofVisitor)
     if (dueMs === Number.POSITIVE_INFINITY) return this.work
     return Effect.map(Effect.timeoutOption(this.work, Math.max(0, dueMs - this.options.nowMs())), (worked) => {
       if (Option.isNone(worked)) this.expire()
@@ -274,15 +321,24 @@ export class StreamLink {
   })
 
   private expire(): void {
-    if (this.hub === undefined) {
-      // Meanwhile the hub may have spoken, or the clock may be early: only then is there still time.
-      if (this.options.nowMs() < this.hubDeadlineMs) return
+    // Meanwhile the hub may have spoken, or the clock may be early: only then is there still time.
+    const nowMs = this.options.nowMs()
+    if (nowMs >= this.pin.deadlineMs) return this.giveUp()
+    if (this.pin.hub !== undefined && !this.over && nowMs >= this.side.deadlineMs()) this.side.onDeadline()
+  }
+
+  /** Nobody spoke for the stream in time. */
+  private giveUp(): void {
+    if (this.pin.hub === undefined) {
       const told = this.over
       this.finish()
       if (!told) this.side.onBroken("runner_lost")
       return
     }
-    if (!this.over && this.options.nowMs() >= this.side.deadlineMs()) this.side.onDeadline()
+    // The last word goes where the stream was last: should a hub be there after all, it must not keep the route.
+    this.pin.open()
+    if (this.over) this.wake()
+    else this.break("runner_lost", "session_lost")
   }
 }
 

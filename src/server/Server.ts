@@ -46,13 +46,16 @@ export type ServerError =
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : String(cause)
 
-/** Hub and gateway on one bus, in this process's memory. */
+/** Hub and gateway on one bus, in this process's memory: when the hub drains, the only gateway already takes nothing new. */
 const rolesLayer = (config: ServerConfig) => {
   const authenticator = Option.match(config.tokenFile, {
     onNone: () => Authenticator.layerOpen,
     onSome: Authenticator.layerTokenFile
   })
-  return Layer.mergeAll(Gateway.layer({ domain: config.domain }), Hub.layer({ domain: config.domain })).pipe(
+  return Layer.mergeAll(
+    Gateway.layer({ domain: config.domain }),
+    Hub.layer({ domain: config.domain, drainNoticeMs: 0 })
+  ).pipe(
     Layer.provide([AccessLog.layer({ json: config.json }), authenticator, RouteStore.layerMemory]),
     Layer.provide(MessageBus.layerMemory)
   )

@@ -217,8 +217,11 @@ const intrude = Effect.fnUntraced(function* (world: World, cluster: Effect.Succe
     _tag: "Hello",
     versions: [1],
     session: new Uint8Array(16).fill(0xee),
+    connection: 1,
     name: "elsewhere",
+    hub: "",
     received: 0,
+    streams: [],
     capabilities: [],
     agent: "intruder"
   })

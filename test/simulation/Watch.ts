@@ -27,7 +27,8 @@ const ownWords = new Set([
   "the runner went away and did not come back",
   "the runner's queue is full",
   "the request cannot be encoded for its runner",
-  "the hub could not say that it took the request"
+  "the hub could not say that it took the request",
+  "the runner went on without this stream"
 ])
 const ownWord = ({ frame, session }: Uplink) =>
   session === "" || (frame._tag === "ResponseAbort" && ownWords.has(frame.message))
@@ -173,6 +174,11 @@ export class HubWatch {
     if (this.known.length > 16) this.known.shift()
   }
 
+  private mayIssue(route: RouteKey): void {
+    const shown = showRoute(route)
+    this.openings.set(shown, (this.openings.get(shown) ?? 0) + 1)
+  }
+
   /** The bus as the hub gets it. */
   bus(inner: MessageBus["Service"]): MessageBus["Service"] {
     return {
@@ -180,9 +186,11 @@ export class HubWatch {
         Effect.map(
           inner.subscribe(subject),
           Stream.map((envelope: Envelope) => {
-            if (envelope._tag === "Downlink" && opensRoute(envelope.frame)) {
-              const shown = showRoute(envelope.route)
-              this.openings.set(shown, (this.openings.get(shown) ?? 0) + 1)
+            if (envelope._tag === "Downlink" && opensRoute(envelope.frame)) this.mayIssue(envelope.route)
+            // A session that moved here: its gateway says that the route is its own.
+            if (envelope._tag === "RouteAnswer") {
+              this.world.note(`${this.label} is granted ${envelope.granted.length}, denied ${envelope.denied.length}`)
+              for (const route of envelope.granted) this.mayIssue(route)
             }
             return envelope
           })
