@@ -185,11 +185,15 @@ export const makeVerification = Effect.fnUntraced(function* (
       const questions = may ? questionsOf(worth) : []
       const asked = begin(session, questions)
       const put = Effect.forEach(questions, (question) => ask(asked, question), { discard: true, concurrency })
+      let abandoned = false
+      const abandon = Effect.map(givenUp, () => {
+        abandoned = true
+      })
       // Who answers at once is heard while others are still being asked.
-      const wait = Effect.raceAllFirst([Deferred.await(asked.done), givenUp, Effect.andThen(put, Effect.never)])
+      const wait = Effect.raceAllFirst([Deferred.await(asked.done), abandon, Effect.andThen(put, Effect.never)])
       return Effect.interruptible(Effect.timeoutOption(wait, limits.verifyMs)).pipe(
         Effect.ensuring(Effect.sync(() => leave(asked))),
-        Effect.map(() => settle(asked, moved))
+        Effect.map(() => settle(asked, moved, abandoned))
       )
     })
 
@@ -198,10 +202,15 @@ export const makeVerification = Effect.fnUntraced(function* (
     if (asking.get(asked.session.id) === asked) asking.delete(asked.session.id)
   }
 
-  const settle = ({ granted, session }: Asked, moved: ReadonlyArray<MovedStream>): ReadonlyArray<RouteKey> => {
+  const settle = (
+    { granted, session }: Asked,
+    moved: ReadonlyArray<MovedStream>,
+    abandoned: boolean
+  ): ReadonlyArray<RouteKey> => {
     const now = nowMs()
     const refused = moved.map(({ route }) => route).filter((route) => granted.get(route) === undefined)
-    for (const route of refused) deny(session.id, route, now)
+    // A runner that was cut off meanwhile asks again, and nobody has said no.
+    if (!abandoned) for (const route of refused) deny(session.id, route, now)
     counted.granted.updateUnsafe(granted.size, context)
     counted.denied.updateUnsafe(refused.length, context)
     return refused

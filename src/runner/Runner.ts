@@ -190,10 +190,15 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
     line.session.leaving = true
     sayLeaving(line)
     fork(
-      Effect.sleep(limits.leavingLingerMs).pipe(
-        Effect.andThen(line.session.idle),
-        Effect.andThen(Effect.suspend(() => end(line)))
-      )
+      Effect.gen(function* () {
+        yield* Effect.sleep(limits.leavingLingerMs)
+        yield* line.session.idle
+        // What the last stream said leaves first, over another connection if need be.
+        while (line.connected ? line.session.link.queuedBytes > 0 : line.session.unfinished) {
+          yield* Effect.sleep(flushPollMs)
+        }
+        yield* end(line)
+      })
     )
   }
 
@@ -259,6 +264,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
     line.session.restart(true)
   }
 
+  /** A full socket takes it a little later, an absent one never. */
   const flushed = (line: Line) =>
     Effect.gen(function* () {
       while (line.session.link.queuedBytes > 0 && line.connected) yield* Effect.sleep(flushPollMs)
@@ -278,7 +284,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
     for (const { session } of lines) {
       session.abortAll("session_lost", "the runner stopped before the answer was complete")
     }
-    // What this turn queued leaves at its end; a full socket takes it a little later, an absent one never.
+    // What this turn queued leaves at its end.
     yield* Effect.callback<void>((resume) => turn(() => resume(Effect.void)))
     yield* Effect.timeoutOption(Effect.forEach([...lines], flushed, all), flushMsMax)
     yield* Fiber.interruptAll(lines.map(({ fiber }) => fiber))
@@ -304,7 +310,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
   })
 })
 
-const flushPollMs = 5
+const flushPollMs = 10
 const flushMsMax = 2_000
 
 /** A runner for the app and over the dialer it is provided with. Building it fails only where the hub refuses at once. */

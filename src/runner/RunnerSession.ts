@@ -104,6 +104,12 @@ export class RunnerSession implements StreamOwner {
     return this.streams.size
   }
 
+  /** Whether a stream is open, or a frame may not have reached the hub. */
+  get unfinished(): boolean {
+    const { queuedBytes, replayBytes } = this.currentLink
+    return this.streams.size > 0 || queuedBytes > 0 || replayBytes > 0
+  }
+
   /** What streams from now on may send before their first Credit, by the hub's word. What it asks us to hold has a limit of its own. */
   setWindow(bytes: number): void {
     this.windowBytes = Math.min(bytes, limits.linkReplayBytesMax)

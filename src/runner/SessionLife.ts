@@ -129,10 +129,10 @@ export const live = Effect.fnUntraced(function* (options: SessionLifeOptions, fi
     if (refusal !== undefined) return refusal
     if (end._tag === "Nonsense") yield* complain(record, end.cause, clock.currentTimeMillisUnsafe())
     const forgotten = lostAtMs !== undefined && nowMs() - lostAtMs >= keptForMs
-    if (end._tag === "Nonsense" || end._tag === "Unresumable" || (forgotten && session.openStreams > 0)) {
+    if (end._tag === "Nonsense" || end._tag === "Unresumable" || (forgotten && session.unfinished)) {
       session.restart(true)
     }
-    if (events.isSuperseded() && session.openStreams === 0) return undefined
+    if (events.isSuperseded() && !session.unfinished) return undefined
     const retryInMs = yield* nextWaitMs(record)
     events.onWait(retryInMs, end.cause)
     if (record.failures === 1)
