@@ -2,6 +2,8 @@
  * Spells every subject there is, from namespace, name and id. Names come from visitors: they are encoded so that `.`, `*`, `>`, blanks and
  * control characters cannot leave their token or match another's.
  */
+import { createHash } from "node:crypto"
+
 
 /** A subject as NATS knows it: tokens separated by dots. */
 export type Subject = string
@@ -24,9 +26,12 @@ export const ofActors = (namespace: string): Subject => `wayleave.${token(namesp
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`
 
-/** Where the hubs that hold a session hear of newer connections of it elsewhere. */
+/**
+ * Where the hubs that hold a session hear of newer connections of it elsewhere. Not by the id itself, which is a secret: a bus shows its subjects to
+ * whoever watches it.
+ */
 export const ofSession = (namespace: string, sessionId: string): Subject =>
-  `wayleave.${token(namespace)}.session.${token(sessionId)}`
+  `wayleave.${token(namespace)}.session.${createHash("sha256").update(sessionId).digest("hex").slice(0, 32)}`
 
 /** Where one gateway takes replies. */
 export const ofGateway = (namespace: string, gatewayId: number): Subject =>

@@ -136,9 +136,10 @@ export class InFlight {
     for (const stream of question.streams) {
       const link = this.find(stream.route)
       try {
-        if (link?.name === question.name && link.claim(question, stream)) {
+        const claim = link?.name === question.name ? link.claim(question, stream) : "No"
+        if (claim === "Moved") claimed.push(link as StreamLink)
+        if (claim !== "No") {
           granted.push(stream.route)
-          claimed.push(link)
           continue
         }
       } catch (fault) {

@@ -16,7 +16,7 @@ import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
-import { StreamPin } from "./StreamPin.ts"
+import { type Claim, StreamPin } from "./StreamPin.ts"
 
 /** The visitor's side of a stream, as the link calls it. */
 export interface VisitorSide {
@@ -181,11 +181,11 @@ export class StreamLink {
   /**
    * A hub asks whether the session may go on with the stream there. What has to go down waits until `settled`: it must not come before the answer.
    */
-  claim(question: RouteQuestion, stream: MovedStream): boolean {
-    if (this.quiet) return false
+  claim(question: RouteQuestion, stream: MovedStream): Claim {
+    if (this.quiet) return "No"
     const claim = this.pin.claim(question)
     if (claim === "Moved" && !this.over) this.resume(stream)
-    return claim !== "No"
+    return claim
   }
 
   /** The hub has its answer, or cannot be told: then whatever is heard of the stream by the end of the grace decides. */

@@ -10,6 +10,9 @@ import type { RouteQuestion, Uplink } from "../tunnel/Envelope.ts"
 /** What an uplink is to the stream. `Fenced`: of its session, over a connection that a newer one has replaced. */
 export type Standing = "Current" | "Fenced" | "Foreign"
 
+/** What becomes of a hub's claim. `Again`: it is the hub's already, and nothing changes. */
+export type Claim = "Moved" | "Again" | "No"
+
 /** Plain state of one stream; `StreamLink.ts` acts on it. */
 export class StreamPin {
   /** The hub that has the stream, or had it last; unknown until its first word. */
@@ -48,8 +51,8 @@ export class StreamPin {
     return "Current"
   }
 
-  /** A hub asks for the stream. `Again`: it did so before, and nothing changes. */
-  claim({ generation, replyTo, session }: RouteQuestion): "Moved" | "Again" | "No" {
+  /** A hub asks for the stream. */
+  claim({ generation, replyTo, session }: RouteQuestion): Claim {
     if (this.session !== session || generation < this.least) return "No"
     if (generation === this.claimed && replyTo === this.hub) return "Again"
     if (generation <= Math.max(this.heard, this.claimed)) return "No"

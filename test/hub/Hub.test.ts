@@ -521,6 +521,33 @@ describe("the handshake", () => {
     closeCodes.protocol_error.code
   )
 
+  const moved = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ route: route(i), from: null, open: null }))
+  refused(
+    "refuses more streams than a session can have",
+    (runner) => runner.say(hello({ name: "web", streams: moved(limits.streamsPerSessionMax + 1) })),
+    closeCodes.protocol_error.code
+  )
+  refused(
+    "refuses a count of connections that leaves a hub nothing to count on",
+    (runner) => runner.say(hello({ name: "web", connection: 2 ** 31 + 1 })),
+    closeCodes.protocol_error.code
+  )
+  it.effect("takes as many streams as a session can have, and asks about each", () =>
+    Effect.gen(function* () {
+      const runner = yield* connect({ name: "web", connection: 2 ** 31, streams: moved(limits.streamsPerSessionMax) })
+      assert.strictEqual(runner.welcome.outcome, "adopted")
+      for (let i = 0; i < limits.streamsPerSessionMax; i++) {
+        assert.deepStrictEqual(yield* runner.next, { _tag: "Reset", route: route(i), code: "unknown_route" })
+      }
+      // What was under way for them meanwhile is no offence, and is told no second time.
+      yield* runner.frames(moved(1_000).map(({ route }) => ({ route, index: 0, frame: answer })))
+      yield* runner.say({ _tag: "Ping", nonce: 1, received: 0 })
+      assert.strictEqual((yield* runner.next)._tag, "Pong")
+      assert.isUndefined(runner.socket.closedUnsafe())
+    }).pipe(Effect.provide(hubAlone()))
+  )
+
   it.effect("asks for a token that covers the name", () =>
     Effect.gen(function* () {
       const code = Effect.fnUntraced(function* (name: string, token?: string) {
