@@ -141,8 +141,13 @@ export const makeDownlink = (
         return routes.renew(envelope.gatewayId)
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
+      case "RouteAnswer":
+        return parts.verification.answered(envelope)
       case "Uplink":
-        // Answers go to gateways; one that strays here has no reader.
+      case "RouteQuestion":
+      case "SessionMoved":
+      case "SessionTaken":
+        // For gateways, or for a session's own subject; one that strays here has no reader.
         return Effect.void
       default:
         return absurd(envelope)
