@@ -185,9 +185,13 @@ export const makeControlLoop = Effect.fnUntraced(function* (machine: ActorMachin
   )
 
   moves.load(yield* store.load, nowMs())
-  // Once the two fibers below have ended: what is known and not stored yet.
+  // Once the two fibers below have ended: what is known and not stored yet. What is forgotten stays: its own store was not dropped.
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => Effect.ignore(store.write(machine.outbox.take(wallMs()).changes)))
+    Effect.suspend(() => store.write({ ...machine.outbox.take(wallMs()).changes, forgotten: [] })).pipe(
+      Effect.interruptible,
+      Effect.timeoutOption(limits.actorCommitMs),
+      Effect.ignore
+    )
   )
   yield* Effect.forkScoped(storer)
   yield* Effect.forkScoped(waiter)
