@@ -233,11 +233,14 @@ const make = Effect.fnUntraced(function* ({ autostart = true, ...chosen }: Actor
         (runner) => Effect.sync(() => runner !== undefined && move((now) => moves.detach(runner, port, now)))
       ).pipe(
         Effect.tap(noteTakeovers),
-        Effect.tap((runner) =>
-          runner === undefined
-            ? Effect.logWarning("too many runners: one is connected and given no actors")
-            : Effect.void
-        ),
+        Effect.tap((runner) => {
+          if (runner !== undefined && introduction.totalSlots >= 1) return Effect.void
+          const why = runner === undefined ? "there are too many runners" : "it has no slots"
+          return Effect.annotateLogs(Effect.logWarning(`a runner is connected and given no actors: ${why}`), {
+            name: introduction.name,
+            key: introduction.key
+          })
+        }),
         Effect.andThen(Effect.asVoid(stored))
       ),
     heard: (session, events) =>

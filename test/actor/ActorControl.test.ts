@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Metric } from "effect"
 import { TestClock } from "effect/testing"
 import { ActorControl, type ActorControlOptions } from "../../src/actor/ActorControl.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -449,3 +449,22 @@ describe("the life of an actor", () => {
     }).pipe(Effect.provide(layer))
   })
 })
+
+it.effect("how many actors are where, how often they start and crash, is counted", () =>
+  Effect.gen(function* () {
+    const { actorId, runner } = yield* oneRunning()
+    yield* ActorControl.use((control) => control.create(request({ runnerName: "nobody" })))
+    yield* runner.say(actorId, 0, stopped)
+    yield* runner.say(actorId, 1, running, stopped)
+    const metrics = yield* Metric.snapshot
+    const value = (id: string, state?: string) => {
+      const found = metrics.find((metric) => metric.id === id && metric.attributes?.state === state)
+      return found === undefined ? undefined : JSON.parse(JSON.stringify(found.state))
+    }
+    assert.strictEqual(value("wayleave_actors", "pending").value, 1)
+    assert.strictEqual(value("wayleave_actors", "backing_off").value, 1)
+    assert.strictEqual(value("wayleave_actors", "running").value, 0)
+    assert.isAtLeast(value("wayleave_actor_starts_total").count, 2)
+    assert.isAtLeast(value("wayleave_actor_crashes_total").count, 2)
+  }).pipe(on())
+)

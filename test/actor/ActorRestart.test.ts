@@ -304,6 +304,25 @@ describe("a control plane that was killed and begins again", () => {
     })
   )
 
+  it.effect("with a clock that was put back, waits no longer than anybody ever waits", () =>
+    Effect.gen(function* () {
+      const house = yield* makeHouse
+      yield* TestClock.setTime(Date.UTC(2030, 0))
+      let control = yield* house.begin
+      const runner = new TestRunner()
+      yield* connectTo(control, runner)
+      const actorId = yield* create(control)
+      yield* say(control, actorId, 0, running)(runner)
+      yield* control.destroy(actorId)
+      yield* house.kill
+      yield* TestClock.setTime(Date.UTC(2020, 0))
+      control = yield* house.begin
+      yield* connectTo(control, runner)
+      yield* pass(limits.actorStopMs)
+      assert.isNotNull((yield* control.get(actorId)).destroyedAtMs)
+    })
+  )
+
   it.effect("lists what it listed, in the same order, the destroyed too", () =>
     Effect.gen(function* () {
       const house = yield* makeHouse
