@@ -54,8 +54,8 @@ export class ActorControl extends Context.Service<
     ) => Effect.Effect<void, never, Scope.Scope>
     /**
      * Events as they arrived; those of another runner's actors, of older generations, and those already heard are ignored. Returns what may be
-     * acknowledged, once it is stored: within the same turn or the next as a rule, after `actorCommitMs` nothing. What is heard takes effect in the order
-     * of the calls, not of their returns.
+     * acknowledged, once it is stored: at the end of the turn, some milliseconds later where the store syncs, after `actorCommitMs` nothing. So a read
+     * loop forks this rather than waits for it; events take effect in the order in which the effects begin.
      */
     readonly heard: (
       session: SessionId,
