@@ -41,11 +41,10 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const connections = new Map<SessionId, ConnectionPlace>()
   const graces = new Map<SessionId, Fiber.Fiber<void>>()
 
-  /** The session is over: nobody can answer its routes any more, and whoever waits for them is told. */
-  const endSession = Effect.fnUntraced(function* (session: Session) {
+  /** Nothing is left to do for the session: nobody can answer its routes any more, and whoever waits for them is told. */
+  const finish = Effect.fnUntraced(function* (session: Session) {
     if (sessions.get(session.id) === session) sessions.delete(session.id)
     graces.delete(session.id)
-    yield* directory.leave(session)
     const byGateway = new Map<number, Array<Uplink>>()
     for (const route of yield* routes.revoke(session.id)) {
       endStream(streams, route)
@@ -57,15 +56,21 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       else others.push(news)
     }
     for (const [gatewayId, news] of byGateway) yield* parts.tellGateway(gatewayId, news)
-    yield* session.peer.ended
+    session.peer.finished()
   }, Effect.uninterruptible)
 
-  const startGrace = Effect.fnUntraced(function* (session: Session) {
-    const fiber = yield* Effect.sleep(session.graceMs).pipe(
-      Effect.andThen(Effect.suspend(() => endSession(session))),
-      Effect.forkIn(scope)
-    )
-    graces.set(session.id, fiber)
+  /** The runner is gone for good. What it had said already still reaches whom it was for. */
+  const end = Effect.fnUntraced(function* (session: Session) {
+    yield* Effect.uninterruptible(Effect.andThen(directory.leave(session), session.peer.ended))
+    yield* session.peer.drained
+    yield* finish(session)
+  })
+
+  /** Ends the session after this time, unless its runner comes back. */
+  const endAfter = Effect.fnUntraced(function* (session: Session, ms: number) {
+    const wait = ms === 0 ? Effect.void : Effect.sleep(ms)
+    const fiber = yield* Effect.andThen(wait, end(session)).pipe(Effect.forkIn(scope, { startImmediately: true }))
+    if (sessions.get(session.id) === session) graces.set(session.id, fiber)
   })
 
   const stopGrace = (id: SessionId) =>
@@ -112,8 +117,10 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       return yield* new HandshakeRejected({ reason: "forbidden", message: "the session belongs to somebody else" })
     }
     yield* stopGrace(present.id)
+    // It may have ended just then.
+    if (sessions.get(present.id) !== present) return null
     if (introduction.canResume(present.peer)) return present
-    yield* endSession(present)
+    yield* end(present)
     return null
   })
 
@@ -145,15 +152,15 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       connections.set(introduction.session, place)
       return yield* begin(introduction, socket, place).pipe(Effect.onError(() => release(introduction.session, place)))
     }),
-    leave: Effect.fnUntraced(function* (connection, end) {
+    leave: Effect.fnUntraced(function* (connection, how) {
       const { session, socket } = connection
       session.peer.detach(socket)
       if (session.socket === socket) session.socket = undefined
       // A runner that closed in the ordinary way, or was leaving with nothing open, does not come back; one that broke off may.
       const done = session.leaving && session.openStreams === 0
-      const left = end?._tag === "Gone" && (done || end.code === 1000)
-      if (left || (end?._tag === "Closed" && end.reason === "abuse")) yield* endSession(session)
-      else if (sessions.get(session.id) === session) yield* startGrace(session)
+      const left = how?._tag === "Gone" && (done || how.code === 1000)
+      const isOver = left || (how?._tag === "Closed" && how.reason === "abuse")
+      if (sessions.get(session.id) === session) yield* endAfter(session, isOver ? 0 : session.graceMs)
       yield* release(session.id, connection.place)
     }),
     dismissAll: Effect.fnUntraced(function* (reason) {

@@ -17,6 +17,8 @@ const encodeAck = (received: number) => Wayleave1.toRunner.encode({ _tag: "Ack",
 export class WayleavePeer implements Peer {
   readonly dialect = "wayleave.1"
   readonly ended = Effect.void
+  // What a runner said was passed on as it came: nothing waits here.
+  readonly drained = Effect.void
   readonly link: Link<RequestFrame>
 
   constructor(turn: Turn, onUnencodable: (frame: Wayleave1.DownFrame) => void) {
@@ -70,4 +72,6 @@ export class WayleavePeer implements Peer {
         : { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away and did not come back" }
     }
   }
+
+  finished(): void {}
 }

@@ -3,6 +3,7 @@
  *
  * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds.
  */
+import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
 export interface Limit {
@@ -74,7 +75,7 @@ export const table = {
   framesHeldMax: {
     value: 65_536,
     unit: "frames",
-    why: "unread WebSocket fragments of one stream, at a runner and at a gateway: credit counts bytes, and empty messages have none",
+    why: "unread WebSocket fragments of one stream, at a runner, a gateway and, of Rivet's, a hub: credit counts bytes, and empty messages have none",
     enforcedBy: "runner/WebSocketStream.ts"
   },
   socketHighWaterBytes: {
@@ -147,13 +148,13 @@ export const table = {
     value: 65_536,
     unit: "sessions",
     why: "runner sessions of one hub, those in their grace period among them",
-    enforcedBy: "hub/Hub.ts"
+    enforcedBy: "hub/SessionTable.ts"
   },
   sessionGraceMs: {
     value: 5_000,
     unit: "ms",
     why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
-    enforcedBy: "hub/Hub.ts"
+    enforcedBy: "hub/Handshake.ts"
   },
   abuseRefusalsMax: {
     value: 100,
@@ -191,84 +192,7 @@ export const table = {
     why: "nothing received for this long: the connection is dead. Two pings may be lost",
     enforcedBy: "protocol/Heartbeat.ts"
   },
-  rivetPayloadBytesMax: {
-    value: 20 * MiB,
-    unit: "bytes",
-    why: "the body of one request, answer or message of a Rivet runner, as its published client has it",
-    enforcedBy: "hub/rivet/RivetStream.ts"
-  },
-  rivetStreamBytesMax: {
-    value: 40 * MiB,
-    unit: "bytes",
-    why: "what a Rivet runner may have answered on one stream and its visitor not yet taken: its wire knows no credit, so beyond this the stream ends with overflow",
-    enforcedBy: "hub/rivet/RivetStream.ts"
-  },
-  rivetSessionBytesMax: {
-    value: 256 * MiB,
-    unit: "bytes",
-    why: "the same for all streams of one Rivet runner together",
-    enforcedBy: "hub/rivet/RivetStream.ts"
-  },
-  rivetMessageBytesMax: {
-    value: 32 * MiB,
-    unit: "bytes",
-    why: "one WebSocket message of a Rivet runner: what its codec takes",
-    enforcedBy: "server/NodeServer.ts"
-  },
-  rivetPingMs: {
-    value: 3_000,
-    unit: "ms",
-    why: "a Rivet runner is pinged this often, and up to 127 ms later",
-    enforcedBy: "hub/rivet/RivetConnection.ts"
-  },
-  rivetPongMs: {
-    value: 15_000,
-    unit: "ms",
-    why: "a Rivet runner that answered no ping for this long is gone",
-    enforcedBy: "hub/rivet/RivetConnection.ts"
-  },
-  rivetRefusalMs: {
-    value: 2_000,
-    unit: "ms",
-    why: "how long the refusal of a Rivet runner takes: its client dials again a second after whatever answer it gets, for ever",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
-  },
-  commandNumbersMax: {
-    value: 65_536,
-    unit: "count",
-    why: "commands of a runner of versions 1 to 3 whose number may still be acknowledged",
-    enforcedBy: "hub/rivet/CommandNumbers.ts"
-  },
-  kvRequestsMax: {
-    value: 1_024,
-    unit: "count",
-    why: "requests to actors' stores of one runner that wait for their answer; the next is answered with an error",
-    enforcedBy: "hub/rivet/ActorChannel.ts"
-  },
-  actorOpensMax: {
-    value: 8_192,
-    unit: "streams",
-    why: "requests and WebSockets of one hub that wait for their actor; the next is answered overloaded",
-    enforcedBy: "hub/rivet/ActorStreams.ts"
-  },
-  sleepersMax: {
-    value: 65_536,
-    unit: "streams",
-    why: "WebSockets of one hub whose actor is away",
-    enforcedBy: "hub/rivet/ActorStreams.ts"
-  },
-  runnerLostMs: {
-    value: 15_000,
-    unit: "ms",
-    why: "how long a Rivet runner may be away before its actors are lost; told to the runner, which stops them after as long",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
-  },
-  actorStopMs: {
-    value: 1_800_000,
-    unit: "ms",
-    why: "how long an actor may take to stop; told to the runner",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
-  },
+  ...rivetLimits,
   reconnectFirstMs: {
     value: 200,
     unit: "ms",
