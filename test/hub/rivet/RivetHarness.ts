@@ -243,6 +243,12 @@ export const rivetGateway = Effect.gen(function* () {
 
 export const actor = actorOf(1)
 
+/** The WebSocket that most tests are about. */
+export const socketId = 1
+export const key = route(socketId)
+export const asText = (frame: { readonly _tag: string; readonly data?: Uint8Array }): string =>
+  frame.data === undefined ? frame._tag : Buffer.from(frame.data).toString()
+
 /** A runner that hosts `actor`, a gateway, and nothing open yet. */
 export const arrange = Effect.fnUntraced(function* (
   twin: ControlTwin,
@@ -291,3 +297,20 @@ export const scenario = <E>(
     })
   )
 }
+
+/** A runner with one open WebSocket. */
+export const withSocket = Effect.fnUntraced(function* (twin: ControlTwin, version: number, canHibernate = false) {
+  const arranged = yield* arrange(twin, version)
+  const { runner, visitor } = arranged
+  yield* visitor.open(actor, socketId, upgrade)
+  assert.strictEqual(yield* visitor.creditOf(socketId), limits.windowBytesInitial)
+  const opened = yield* runner.nextFrame
+  assert.deepInclude(opened, { route: key, index: 0, actorId: actor })
+  assert.deepInclude(opened.frame, { _tag: "WebSocketOpen", target: "/" })
+  yield* runner.frame(key, accept(canHibernate))
+  assert.deepInclude(yield* visitor.frameOf(socketId), {
+    _tag: "WebSocketOpen",
+    canHibernate: canHibernate && version > 1
+  })
+  return arranged
+})
