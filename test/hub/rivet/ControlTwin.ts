@@ -85,6 +85,11 @@ export class ControlTwin {
     this.ports.get(placement.runner)?.ended(placement, hibernates)
   }
 
+  /** Whoever comes with this name and key is that runner. */
+  identifyAs(name: string, key: string, session: SessionId): void {
+    this.known.set(`${name}/${key}`, session)
+  }
+
   /** The id of a runner by its key. */
   sessionOf(name = "pool", key = "key"): SessionId {
     const session = this.known.get(`${name}/${key}`)
