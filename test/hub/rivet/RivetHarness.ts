@@ -284,12 +284,11 @@ export const advance = Effect.fnUntraced(function* (ms: number, stepMs = 500) {
 
 type Reached = Hub | MessageBus | RouteStore | ActorControl | ActorKv | Authenticator | Scope.Scope
 
+/** What a test does with its control plane. */
+export type Scenario = (twin: ControlTwin) => Effect.Effect<void, unknown, Reached>
+
 /** A test with a control plane of its own, and a hub. */
-export const scenario = <E>(
-  name: string,
-  body: (twin: ControlTwin) => Effect.Effect<void, E, Reached>,
-  options: RivetHubOptions = {}
-): void => {
+export const scenario = (name: string, body: Scenario, options: RivetHubOptions = {}): void => {
   it.effect(name, () =>
     Effect.suspend(() => {
       const twin = new ControlTwin()
