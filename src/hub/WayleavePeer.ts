@@ -16,6 +16,7 @@ const encodeAck = (received: number) => Wayleave1.toRunner.encode({ _tag: "Ack",
 /** The peer of one `wayleave.1` session. */
 export class WayleavePeer implements Peer {
   readonly dialect = "wayleave.1"
+  readonly goesOnUntold = false
   readonly ended = Effect.void
   // What a runner said was passed on as it came: nothing waits here.
   readonly drained = Effect.void

@@ -63,6 +63,7 @@ const inOriginForm = (target: string): string => (target.startsWith("/") ? targe
 /** The peer of one Rivet session. */
 export class RivetPeer implements Peer {
   readonly dialect = "rivet"
+  readonly goesOnUntold = true
   readonly streams = new RouteMap<RivetStream>()
   readonly wire: RivetWire
   /** What all its streams hold: of requests that are not whole, and of answers that their gateways do not take yet. */

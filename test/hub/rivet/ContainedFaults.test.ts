@@ -185,14 +185,33 @@ describe.each(all)("version %i: a frame for a route", (version) => {
     )
   }
 
-  scenario("that was never issued, more than a hundred times, ends that connection and no other", (twin) =>
+  scenario(
+    "that was never issued may come any number of times: a hub that restarted knows none of those of before",
+    (twin) =>
+      Effect.gen(function* () {
+        const arranged = yield* arrange(twin, version)
+        for (let i = 0; i < 20 * limits.abuseRefusalsMax; i++) {
+          yield* arranged.runner.frame({ gatewayId: 9, requestId: i }, message("still there?"))
+        }
+        yield* goesOn(arranged)
+        assert.deepStrictEqual(yield* arranged.runner.pending, [])
+      })
+  )
+
+  scenario("that another runner holds, more than a hundred times, ends that connection and no other", (twin) =>
     Effect.gen(function* () {
       const arranged = yield* arrange(twin, version)
-      const guesser = yield* connect({ version, key: "guesser" })
-      for (let i = 0; i <= limits.abuseRefusalsMax; i++) {
-        yield* guesser.frame({ gatewayId: 9, requestId: i }, close(1000))
-      }
-      assert.strictEqual((yield* guesser.closed).reason.split("#")[0], "ws.invalid_packet")
+      const { runner, visitor } = arranged
+      const forger = yield* connect({ version, key: "forger" })
+      yield* visitor.open(actor, 1, request("/"))
+      yield* runner.nextFrame
+      for (let i = 0; i < limits.abuseRefusalsMax; i++) yield* forger.frame(route(1), close(1000))
+      yield* settle
+      assert.isUndefined(forger.socket.closedUnsafe())
+      yield* forger.frame(route(1), close(1000))
+      assert.strictEqual((yield* forger.closed).reason.split("#")[0], "ws.invalid_packet")
+      yield* runner.frame(route(1), answer())
+      assert.strictEqual((yield* visitor.frameOf(1))._tag, "ResponseStart")
       yield* goesOn(arranged)
     })
   )
