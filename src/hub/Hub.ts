@@ -25,9 +25,10 @@ import type { HubOptions, HubParts, MakeUplink } from "./HubParts.ts"
 import { makeRelay } from "./Relay.ts"
 import { makeRunnerDirectory, type RunnerDirectory } from "./RunnerDirectory.ts"
 import { makeActorStreams } from "./rivet/ActorStreams.ts"
+import { makeLastingSockets } from "./rivet/LastingSockets.ts"
 import { codeOf, reasonOf } from "./rivet/RivetClose.ts"
 import { closeText } from "./rivet/RivetConnection.ts"
-import { type RivetParts, rivetHandshake } from "./rivet/RivetHandshake.ts"
+import { type RivetParts, refuseSlowly, rivetHandshake } from "./rivet/RivetHandshake.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
 import { makeVerification } from "./Verification.ts"
@@ -157,10 +158,11 @@ const makeRivet = Effect.fnUntraced(function* (
   const control = Option.getOrUndefined(yield* Effect.serviceOption(ActorControl))
   const kv = Option.getOrUndefined(yield* Effect.serviceOption(ActorKv))
   if (control === undefined || kv === undefined) return undefined
-  const streams = yield* makeActorStreams(parts, control, downlink, sessionOf)
+  const lasting = yield* makeLastingSockets(parts)
+  const streams = makeActorStreams(parts, control, lasting, downlink, sessionOf)
   const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace), ["one"])
   yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
-  const rivet: RivetParts = { control, kv, streams }
+  const rivet: RivetParts = { control, kv, streams, lasting }
   return rivet
 })
 
@@ -212,7 +214,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     if (rivetQuery === undefined) return handshake(parts, socket, token)
     if (rivet !== undefined) return rivetHandshake(parts, rivet, socket, rivetQuery, token)
     const message = "this hub takes no runners that speak Rivet's protocol"
-    return Effect.fail(new HandshakeRejected({ reason: "unsupported_version", message }))
+    return refuseSlowly(new HandshakeRejected({ reason: "unsupported_version", message }))
   }
 
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
@@ -250,7 +252,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       session?.peer.withdraw(route)
       session?.peer.send({ route, index: 0, actor: "", frame: { _tag: "RequestAbort", code: "deadline" } })
     }
-    rivet?.streams.sweep()
+    rivet?.lasting.sweep()
     const counts = yield* routes.counts
     HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open

@@ -6,6 +6,7 @@
 
 import { actorLimits } from "./ActorLimits.ts"
 import { busLimits } from "./BusLimits.ts"
+import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
 export interface Limit {
@@ -77,7 +78,7 @@ export const table = {
   framesHeldMax: {
     value: 65_536,
     unit: "frames",
-    why: "unread WebSocket fragments of one stream, at a runner and at a gateway: credit counts bytes, and empty messages have none",
+    why: "unread WebSocket fragments of one stream, at a runner, a gateway and, of Rivet's, a hub: credit counts bytes, and empty messages have none",
     enforcedBy: "runner/WebSocketStream.ts"
   },
   socketHighWaterBytes: {
@@ -182,6 +183,7 @@ export const table = {
     why: "nothing received for this long: the connection is dead. Two pings may be lost",
     enforcedBy: "protocol/Heartbeat.ts"
   },
+  ...rivetLimits,
   reconnectFirstMs: {
     value: 200,
     unit: "ms",
