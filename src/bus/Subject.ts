@@ -4,7 +4,6 @@
  */
 import { createHash } from "node:crypto"
 
-
 /** A subject as NATS knows it: tokens separated by dots. */
 export type Subject = string
 
