@@ -42,7 +42,7 @@ export interface LinkOptions {
   readonly soon: Turn
 }
 
-/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
+/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. `Late`: it counted already, or the stream is over. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
 /** One entry of the table of streams in flight. */
@@ -136,7 +136,8 @@ export class StreamLink {
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (uplink.frame._tag !== "Credit" || this.pin.isClaimedSince(uplink)) return "Foreign"
+      if (uplink.frame._tag !== "Credit") return "Foreign"
+      if (this.pin.isClaimedSince(uplink)) return "Late"
       if (!this.over) this.take(uplink.frame)
       return undefined
     }
