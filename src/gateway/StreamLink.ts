@@ -19,7 +19,7 @@ import { StreamFlow } from "./StreamFlow.ts"
 import { type Claim, StreamPin } from "./StreamPin.ts"
 import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
-/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
+/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. `Late`: it counted already, or the stream is over. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
 /** One entry of the table of streams in flight. */
@@ -137,7 +137,8 @@ export class StreamLink {
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (frame._tag !== "Credit" || this.pin.isClaimedSince(uplink)) return "Foreign"
+      if (frame._tag !== "Credit") return "Foreign"
+      if (this.pin.isClaimedSince(uplink)) return "Late"
       if (!this.over) this.take(frame)
       return undefined
     }
@@ -266,6 +267,8 @@ export class StreamLink {
   claim(question: RouteQuestion, stream: MovedStream): Claim {
     if (this.quiet || this.asleep) return "No"
     const claim = this.pin.claim(question)
+    // The new hub has it from now: its age at the old one tells nothing.
+    if (claim === "Moved") this.openedMs = this.options.nowMs()
     if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
     return claim
   }
