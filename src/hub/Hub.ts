@@ -29,6 +29,7 @@ import { makeLastingSockets } from "./rivet/LastingSockets.ts"
 import { codeOf, reasonOf } from "./rivet/RivetClose.ts"
 import { closeText } from "./rivet/RivetConnection.ts"
 import { type RivetParts, refuseSlowly, rivetHandshake } from "./rivet/RivetHandshake.ts"
+import { RivetPeer } from "./rivet/RivetPeer.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
 import { makeVerification } from "./Verification.ts"
@@ -166,6 +167,20 @@ const makeRivet = Effect.fnUntraced(function* (
   return rivet
 })
 
+const sweepRivet = ({ lasting }: RivetParts, sessions: Iterable<Session>, context: Context.Context<never>) => {
+  lasting.sweep()
+  let requests = 0
+  let answers = 0
+  for (const { peer } of sessions) {
+    if (!(peer instanceof RivetPeer)) continue
+    requests += peer.held.requests.bytes
+    answers += peer.held.answers.bytes
+  }
+  HubMetrics.heldBytesBy.requests.updateUnsafe(requests, context)
+  HubMetrics.heldBytesBy.answers.updateUnsafe(answers, context)
+  HubMetrics.lastingSockets.updateUnsafe(lasting.size, context)
+}
+
 const make = Effect.fnUntraced(function* (options: HubOptions) {
   const scope = yield* Effect.scope
   const context = yield* Effect.context<Authenticator>()
@@ -252,7 +267,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       session?.peer.withdraw(route)
       session?.peer.send({ route, index: 0, actor: "", frame: { _tag: "RequestAbort", code: "deadline" } })
     }
-    rivet?.lasting.sweep()
+    if (rivet !== undefined) sweepRivet(rivet, sessions.all(), context)
     const counts = yield* routes.counts
     HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open

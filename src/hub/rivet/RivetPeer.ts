@@ -18,6 +18,8 @@ import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
 import type { ActorDownFrame, IndexedFrame, Peer } from "../Session.ts"
 import { CommandNumbers } from "./CommandNumbers.ts"
+import { abortWith, actorStopped, neverSeen, sessionLost } from "./LastWords.ts"
+import { fitForClient, type Opening } from "./RequestForm.ts"
 import { RivetStream, type SessionHeld, type StreamActor } from "./RivetStream.ts"
 import { RivetWire, type StreamMessage } from "./RivetWire.ts"
 import { StoreRequests } from "./StoreRequests.ts"
@@ -34,31 +36,9 @@ export interface RivetPeerOptions {
   readonly onEnded: Effect.Effect<void>
 }
 
-type Opening = Extract<RequestFrame, { readonly _tag: "RequestStart" | "WebSocketOpen" }>
-type Request = Extract<RequestFrame, { readonly _tag: "RequestStart" }>
 type Message = Extract<RequestFrame, { readonly _tag: "WebSocketMessage" }>
 
-const abortWith = (code: AbortCode, message: string): ResponseFrame => ({ _tag: "ResponseAbort", code, message })
-const sessionLost = abortWith("session_lost", "the runner went away and did not come back")
-const neverSeen = abortWith("no_runner", "the runner left before it saw the request")
-
 const isOpening = ({ frame }: DownFrame): boolean => opensRoute(frame)
-
-/** The visitor of an open WebSocket hears of a close; whoever still waits for an answer, that none will come. */
-const actorStopped = ({ accepted, kind }: RivetStream): ResponseFrame =>
-  kind === "websocket" && accepted
-    ? { _tag: "WebSocketClose", code: 1000, reason: "actor.stopped", hibernate: false }
-    : abortWith("actor_stopped", "the actor stopped")
-
-/** GET and HEAD with a body make the published client fail; of no use to an app, the body is left out. */
-const withoutNeedlessBody = (frame: Request): Request => {
-  if (frame.body.length === 0 || (frame.method !== "GET" && frame.method !== "HEAD")) return frame
-  const headers = frame.headers.filter(([name]) => name.toLowerCase() !== "content-length")
-  return { ...frame, headers, body: frame.body.subarray(0, 0) }
-}
-
-/** The client makes a URL of it: only origin-form will do. */
-const inOriginForm = (target: string): string => (target.startsWith("/") ? target : "/")
 
 /** The peer of one Rivet session. */
 export class RivetPeer implements Peer {
@@ -127,8 +107,7 @@ export class RivetPeer implements Peer {
       case "WebSocketMessage":
         return this.gatherMessage(stream, frame)
       case "WebSocketClose":
-        if (!stream.closed) this.write(stream, frame)
-        this.forget(stream)
+        this.close(stream, frame)
         return true
       case "Credit":
         stream.granted(frame.bytes)
@@ -188,16 +167,15 @@ export class RivetPeer implements Peer {
     this.over = false
     wire.attach(socket, version)
     wire.say(welcome)
-    for (const stream of [...this.streams.values()]) {
-      if (stream.kind === "http" || stream.closed) continue
-      if (stream.lasts) {
-        // Its gateway repeats what was not acknowledged, once it has slept for a moment.
-        wire.withdraw(stream.route)
-        stream.sleepSoon()
-        this.enlist(stream)
-      } else if (provesArrival && !wire.hasArrived(stream.writtenBefore)) {
-        this.fail(stream, "gap", "messages may have been lost with a connection")
-      }
+    const sockets = [...this.streams.values()].filter(({ closed, kind }) => kind === "websocket" && !closed)
+    // Before anything is written: their gateways repeat what was not acknowledged, once they have slept for a moment.
+    for (const stream of sockets.filter(({ lasts }) => lasts)) {
+      wire.withdraw(stream.route)
+      stream.sleepSoon()
+      this.enlist(stream)
+    }
+    for (const stream of sockets.filter(({ lasts }) => !lasts)) {
+      if (this.misses(stream, provesArrival)) this.fail(stream, "gap", "messages may have been lost with a connection")
     }
     wire.flush()
   }
@@ -291,13 +269,12 @@ export class RivetPeer implements Peer {
       this.enlist(stream)
       return true
     }
-    const opening = { ...frame, target: inOriginForm(frame.target) }
-    if (opening._tag === "RequestStart" && opening.streamed) {
-      stream.unsent = opening
-      this.gather(stream, opening.body)
+    if (frame._tag === "RequestStart" && frame.streamed) {
+      stream.unsent = frame
+      this.gather(stream, frame.body)
       return true
     }
-    const taken = this.write(stream, opening._tag === "RequestStart" ? withoutNeedlessBody(opening) : opening)
+    const taken = this.write(stream, fitForClient(frame))
     if (!taken) this.forget(stream)
     return taken
   }
@@ -308,12 +285,11 @@ export class RivetPeer implements Peer {
     if (opening === undefined || !this.gather(stream, body)) return true
     if (!finish) return this.grant(stream, body.length)
     stream.unsent = undefined
-    return this.write(stream, withoutNeedlessBody({ ...opening, body: stream.gathering.take(), streamed: false }))
+    return this.write(stream, fitForClient({ ...opening, body: stream.gathering.take(), streamed: false }))
   }
 
   private gatherMessage(stream: RivetStream, frame: Message): boolean {
-    // The app has closed, or sleeps. What a gateway keeps for it comes again; the rest would find nobody.
-    if (stream.closed || !this.gather(stream, frame.data)) return true
+    if (stream.mute || !this.gather(stream, frame.data)) return true
     // A message has to come whole before any of it can leave, so its pieces are granted as they come; the last one when it has left.
     if (!frame.finish) return this.grant(stream, frame.data.length)
     return this.write(stream, { ...frame, data: stream.gathering.take(), finish: true }, frame.data.length)
@@ -324,6 +300,19 @@ export class RivetPeer implements Peer {
     const fault = stream.gathering.add(piece)
     if (fault !== undefined) this.fail(stream, fault, "more than can be kept until it is whole")
     return fault === undefined
+  }
+
+  /** Its visitor has closed: the app hears of that behind all the visitor said, unless something of it may be missing. */
+  private close(stream: RivetStream, frame: Extract<WholeRequestFrame, { readonly _tag: "WebSocketClose" }>): void {
+    const unseen =
+      !this.wire.connected && this.misses(stream, this.wire.provesArrival) && this.retract(stream).some(isOpening)
+    if (!stream.closed && !unseen) this.write(stream, frame)
+    this.forget(stream)
+  }
+
+  /** Whether something written to the runner before may not have arrived, where that makes a difference to it or can be known. */
+  private misses(stream: RivetStream, provesArrival: boolean): boolean {
+    return (stream.lasts || provesArrival) && !this.wire.hasArrived(stream.writtenBefore)
   }
 
   private grant(stream: RivetStream, bytes: number): true {
@@ -359,8 +348,8 @@ export class RivetPeer implements Peer {
   }
 
   private tellRunner(stream: RivetStream, code: AbortCode): void {
-    if (stream.unsent !== undefined) stream.unsent = undefined
-    else if (stream.kind === "http") this.write(stream, { _tag: "RequestAbort", code })
+    if (this.retract(stream).some(isOpening)) return
+    if (stream.kind === "http") this.write(stream, { _tag: "RequestAbort", code })
     else this.write(stream, { _tag: "WebSocketClose", code: 1011, reason: "ws.downstream_closed" })
   }
 

@@ -96,6 +96,11 @@ export class RivetStream {
     return this.ending !== "none"
   }
 
+  /** What its visitor says finds nobody: the runner is done with it, or its gateway will hear that it sleeps and say all this again. */
+  get mute(): boolean {
+    return this.closed || this.sleepsNext || this.parked
+  }
+
   /** Whether the visitor's socket may stay while the actor is away. One whose close is on its way does not. */
   get lasts(): boolean {
     return this.canHibernate && this.ending !== "over"

@@ -70,6 +70,10 @@ export class RivetWire {
     this.options = options
   }
 
+  get connected(): boolean {
+    return this.socket !== undefined
+  }
+
   /** The socket holds more than it should: what is written to it waits in this process. */
   get blocked(): boolean {
     return this.full

@@ -53,6 +53,11 @@ export class ControlTwin {
     return placement
   }
 
+  /** Whether somebody does. */
+  isHosted(actorId: string): boolean {
+    return this.placements.has(actorId)
+  }
+
   /** Nobody does. */
   vacate(actorId: string): void {
     this.placements.delete(actorId)
