@@ -204,7 +204,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
 
-  const goAway = ({ peer }: Session) => peer.goAway("the hub is going away")
+  const goAway = (session: Session) => {
+    session.peer.goAway("the hub is going away")
+    // These cannot be told but by the end of their connection, and so find no other hub before.
+    if (session.peer.dialect === "rivet") session.leaving = true
+  }
 
   const close = (
     socket: MessageSocket,
