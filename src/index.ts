@@ -3,10 +3,22 @@
  * hold the same with less around it.
  */
 
+/** The file in which actors outlive the process. */
+export * as ActorDatabase from "./actor/ActorDatabase.ts"
+/** Keys and values of actors. */
+export * as ActorKv from "./actor/ActorKv.ts"
+/** The same, kept in that file. */
+export * as ActorKvSqlite from "./actor/ActorKvSqlite.ts"
+/** Creates, finds and ends actors over HTTP, as Rivet's clients ask for it. */
+export * as ActorsApi from "./admin/ActorsApi.ts"
 /** Health and metrics for operators. */
 export * as AdminApi from "./admin/AdminApi.ts"
 /** Whether this process should be sent work. */
 export * as Health from "./admin/Health.ts"
+/** The bus between machines, over NATS. */
+export * as NatsMessageBus from "./bus/NatsMessageBus.ts"
+/** What it is told. */
+export * as NatsOptions from "./bus/NatsOptions.ts"
 /** Takes visitors in. */
 export * as Gateway from "./gateway/index.ts"
 /** Takes runners in. */

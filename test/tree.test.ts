@@ -29,7 +29,14 @@ const platform =
   /^(?:@effect\/platform-node(?:\/|$)|ws$|undici$|@nats-io\/|node:(?:http|https|http2|net|tls|dgram|dns|child_process|cluster|fs|os|process|readline|repl|sqlite|stream|tty|worker_threads|timers)(?:\/|$))/
 const platformFolders = ["server", "cli", "testing", "demo"]
 /** Drivers: the one file per service that may know a platform, because nothing else imports it but `server`, `cli`, `testing` or an app. */
-const drivers = ["socket/WsSocket.ts", "runner/LocalForward.ts", "actor/ActorDatabase.ts", "actor/ActorKvSqlite.ts"]
+const drivers = [
+  "socket/WsSocket.ts",
+  "runner/LocalForward.ts",
+  "bus/NatsConnection.ts",
+  "actor/ActorDatabase.ts",
+  "actor/ActorKvSqlite.ts",
+  "actor/ActorStoreSqlite.ts"
+]
 
 const wrongImports = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> => {
   const wrong: Array<string> = []
@@ -86,7 +93,7 @@ const undocumented = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> =
 
 /** Numbers that wait, and words that make a guess of a match, belong nowhere in logic on Effect time. */
 const untimed = /\bDate\.now\(|\bnew Date\(\)|\bMath\.random\(|\bset(?:Timeout|Interval)\(/
-const timeless = ["tunnel", "route", "bus", "protocol", "auth", "hub", "gateway", "runner"]
+const timeless = ["tunnel", "route", "bus", "protocol", "actor", "auth", "hub", "gateway", "runner", "admin"]
 const offTheClock = (files: ReadonlyArray<SourceFile>): ReadonlyArray<string> =>
   files
     .filter((file) => timeless.includes(folderOf(file.path)) && !drivers.includes(file.path))

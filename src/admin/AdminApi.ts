@@ -14,6 +14,7 @@ const statusOf = (readiness: Readiness): number => {
     case "ready":
       return 200
     case "starting":
+    case "disconnected":
     case "draining":
       return 503
     default:

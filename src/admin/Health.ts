@@ -3,8 +3,8 @@
  */
 import { Context, Effect, Layer } from "effect"
 
-/** `starting` and `draining` are both healthy and both not ready: new work belongs elsewhere. */
-export type Readiness = "starting" | "ready" | "draining"
+/** All but `ready` are healthy and not ready: new work belongs elsewhere. `disconnected`: the bus is out of reach, and others may have it. */
+export type Readiness = "starting" | "ready" | "disconnected" | "draining"
 
 /** The readiness of this process: one value, set by the server, read by the admin port. */
 export class Health extends Context.Service<

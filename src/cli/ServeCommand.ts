@@ -1,10 +1,10 @@
 /**
  * `wayleave serve`: flags into a `ServerConfig`, and the server until a signal comes.
  */
-import { Config, Effect, Option } from "effect"
+import { Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as Server from "../server/Server.ts"
-import { ConfigurationError, resolve, settings } from "../server/ServerConfig.ts"
+import { resolve, settings } from "../server/ServerConfig.ts"
 import { asUserError } from "./asUserError.ts"
 
 const describe = (key: keyof typeof settings): string => {
@@ -19,37 +19,36 @@ const flags = {
   adminPort: Flag.Int("admin-port").pipe(Flag.withDescription(describe("adminPort")), Flag.optional),
   domain: Flag.String("domain").pipe(Flag.withDescription(describe("domain")), Flag.optional),
   tokenFile: Flag.String("token-file").pipe(Flag.withDescription(describe("tokenFile")), Flag.optional),
+  actorsFile: Flag.String("actors-file").pipe(Flag.withDescription(describe("actorsFile")), Flag.optional),
   configFile: Flag.String("config").pipe(
     Flag.withDescription("a JSON file with the same settings; flags and environment beat it (WAYLEAVE_CONFIG)"),
     Flag.optional
   ),
   json: Flag.Boolean("json").pipe(Flag.withDescription(describe("json")), Flag.optional),
-  nats: Flag.String("nats").pipe(
-    Flag.withDescription("the servers of a cluster; not part of this version"),
-    Flag.withFallbackConfig(Config.String("WAYLEAVE_NATS")),
-    Flag.optional
-  )
+  nats: Flag.String("nats").pipe(Flag.withDescription(describe("nats")), Flag.optional),
+  natsCreds: Flag.String("nats-creds").pipe(Flag.withDescription(describe("natsCreds")), Flag.optional),
+  natsNkeyFile: Flag.String("nats-nkey-file").pipe(Flag.withDescription(describe("natsNkeyFile")), Flag.optional),
+  natsCa: Flag.String("nats-ca").pipe(Flag.withDescription(describe("natsCa")), Flag.optional)
 }
 
 /** The subcommand. */
 export const serveCommand = Command.make(
   "serve",
   flags,
-  Effect.fnUntraced(function* ({ adminPort, configFile, domain, host, json, nats, port, tokenFile }) {
-    if (Option.isSome(nats) && nats.value !== "") {
-      return yield* new ConfigurationError({
-        source: "--nats",
-        problem: "clusters over NATS are not part of this version; leave it out to serve from one process"
-      })
-    }
+  Effect.fnUntraced(function* (given) {
     const config = yield* resolve({
-      host: Option.getOrUndefined(host),
-      port: Option.getOrUndefined(port),
-      adminPort: Option.getOrUndefined(adminPort),
-      domain: Option.getOrUndefined(domain),
-      tokenFile: Option.getOrUndefined(tokenFile),
-      json: Option.getOrUndefined(json),
-      configFile: Option.getOrUndefined(configFile)
+      host: Option.getOrUndefined(given.host),
+      port: Option.getOrUndefined(given.port),
+      adminPort: Option.getOrUndefined(given.adminPort),
+      domain: Option.getOrUndefined(given.domain),
+      tokenFile: Option.getOrUndefined(given.tokenFile),
+      actorsFile: Option.getOrUndefined(given.actorsFile),
+      json: Option.getOrUndefined(given.json),
+      nats: Option.getOrUndefined(given.nats),
+      natsCreds: Option.getOrUndefined(given.natsCreds),
+      natsNkeyFile: Option.getOrUndefined(given.natsNkeyFile),
+      natsCa: Option.getOrUndefined(given.natsCa),
+      configFile: Option.getOrUndefined(given.configFile)
     })
     return yield* Server.run(config)
   }, Effect.mapError(asUserError))
@@ -60,6 +59,10 @@ export const serveCommand = Command.make(
     {
       command: "wayleave serve --host 0.0.0.0 --domain tunnel.example.org --token-file tokens.txt",
       description: "For others, who need a token"
+    },
+    {
+      command: "wayleave serve --nats nats://nats.internal:4222",
+      description: "One of several, which together are one tunnel"
     }
   ])
 )

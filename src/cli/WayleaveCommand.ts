@@ -1,14 +1,11 @@
 /**
  * The command tree. Next: `ServeCommand.ts` and `ExposeCommand.ts`, what the subcommands do; `runProcess.ts`, how the process ends.
  */
-import { readFileSync } from "node:fs"
 import { Command } from "effect/cli"
+import { version } from "../server/Version.ts"
 import { exposeCommand } from "./ExposeCommand.ts"
 import { runProcess } from "./runProcess.ts"
 import { serveCommand } from "./ServeCommand.ts"
-
-/** The package's own version. The file lies two folders up both in `src` and in `dist`. */
-export const version: string = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version
 
 /** `wayleave` with all its subcommands. */
 export const wayleaveCommand = Command.make("wayleave").pipe(

@@ -22,7 +22,12 @@ const demo = (hubUrl: string) =>
 
 const program = Effect.gen(function* () {
   // The demo is for this machine, whatever the environment says of a real server.
-  const config = { ...(yield* resolve({})), host: "127.0.0.1", tokenFile: Option.none<string>() }
+  const config = {
+    ...(yield* resolve({})),
+    host: "127.0.0.1",
+    tokenFile: Option.none<string>(),
+    nats: Option.none<never>()
+  }
   yield* Effect.gen(function* () {
     const server = yield* Server.Server
     yield* Console.log(`wayleave listening on ${server.url}`)

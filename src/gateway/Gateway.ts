@@ -2,24 +2,26 @@
  * The gateway: takes visitors in, finds the runner they mean, and owns their requests from the first byte to the last.
  *
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
- * a request: `RunnerName.ts`, `ForwardedHeaders.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
+ * a request: `Admission.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Random, Schema, Stream } from "effect"
-import { MessageBus } from "../bus/MessageBus.ts"
+import { Clock, Context, Effect, FiberSet, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
+import { ActorControl } from "../actor/ActorControl.ts"
+import * as RivetId from "../actor/RivetId.ts"
+import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Envelope } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteKey, RouteQuestion } from "../tunnel/Envelope.ts"
+import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
-import { forwardedHeaders } from "./ForwardedHeaders.ts"
-import type { GatewayErrorCode } from "./GatewayError.ts"
+import { type Admission, makeAdmit } from "./Admission.ts"
 import { meter as makeMeter } from "./GatewayMetrics.ts"
+import { HibernationBudget } from "./HibernationBudget.ts"
 import { HttpStream } from "./HttpStream.ts"
 import { InFlight } from "./InFlight.ts"
-import { runnerName } from "./RunnerName.ts"
 import { SocketStream } from "./SocketStream.ts"
 import { StreamObserver } from "./StreamObserver.ts"
-import { type Admitted, type GatewayParts, headerOf, StreamRecord, type VisitorStream } from "./StreamRecord.ts"
-import { trustProxies, unreadableProxies } from "./TrustedProxies.ts"
+import { type GatewayParts, StreamRecord, type VisitorStream } from "./StreamRecord.ts"
+import { unreadableProxies } from "./TrustedProxies.ts"
 import type { HttpExchange, VisitorHead, VisitorUpgrade } from "./Visitor.ts"
 
 /** An entry of `trustedProxies` that is neither an address nor a block. */
@@ -59,56 +61,38 @@ export class Gateway extends Context.Service<
   }
 >()("wayleave/gateway/Gateway") {}
 
-type Admission = { readonly admitted: Admitted } | { readonly code: GatewayErrorCode; readonly name: string }
-
-const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
-
-const headBytes = (head: VisitorHead): number => {
-  let bytes = head.target.length
-  for (const [name, value] of head.headers) bytes += name.length + value.length + 4
-  return bytes
-}
-
-/** Refuses what no runner should see, and makes of the rest what one will. */
-const makeAdmit = (options: GatewayOptions, domain: string, draining: () => boolean) => {
-  const trusted = trustProxies(options.trustedProxies ?? [])
-  const bodyBytesMax = options.requestBodyBytesMax ?? limits.requestBodyBytesMax
-  return (head: VisitorHead): Admission => {
-    const found = runnerName(head, domain)
-    if (found._tag === "Ambiguous") return { code: "bad_request", name: "" }
-    if (found._tag === "None") return { code: "unknown_host", name: "" }
-    const { name } = found
-    if (draining()) return { code: "draining", name }
-    if (headBytes(head) > limits.headBytesMax) return { code: "headers_too_large", name }
-    if (bodyBytesMax > 0 && Number(headerOf(head, "content-length")) > bodyBytesMax) {
-      return { code: "body_too_large", name }
-    }
-    const traceparent = headerOf(head, "traceparent")
-    return {
-      admitted: {
-        name,
-        target: found.target,
-        headers: forwardedHeaders(head, found.host, trusted(head.remoteAddress)),
-        traceparent: traceparentForm.test(traceparent) ? traceparent : ""
-      }
-    }
-  }
-}
-
 const u32Max = 0xffff_ffff
 
+const logFaults = (faults: ReadonlyArray<unknown>) => Effect.logError("a stream failed over a frame", ...faults)
+
+/** Answers a hub that a session moved to. Only once the answer has left may anything else go there: it would find no route. */
+const answerQuestion = (bus: MessageBus["Service"], inFlight: InFlight, question: RouteQuestion) => {
+  const { answer, claimed, faults } = inFlight.answer(question)
+  const settled = (told: boolean) =>
+    Effect.sync(() => {
+      for (const link of claimed) link.settled(told)
+    })
+  return bus
+    .publish(question.replyTo, [answer], "one")
+    .pipe(
+      Effect.retry({ schedule: Schedule.exponential("20 millis"), times: limits.publishAttempts - 1 }),
+      Effect.matchEffect({ onFailure: () => settled(false), onSuccess: () => settled(true) }),
+      Effect.andThen(faults.length === 0 ? Effect.void : logFaults(faults))
+    )
+}
+
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
-const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number) => {
+const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
   const renew = (hub: Subject.Subject) =>
-    bus.publish(hub, renewal, "one").pipe(
-      Effect.catch((error) =>
-        Effect.sync(() => {
-          // Out of reach for a moment is what leases are for; nobody listening is final.
-          if (error.reason === "NoResponders") inFlight.lose(hub)
-        })
-      )
-    )
+    Effect.suspend(() => {
+      const begunMs = nowMs()
+      return Effect.match(bus.publish(hub, renewal, "one"), {
+        onSuccess: () => inFlight.renewed(hub, begunMs),
+        // Out of reach for a moment is what leases are for; nobody listening is final.
+        onFailure: (error) => (error.reason === "NoResponders" ? inFlight.lose(hub) : inFlight.unheard(hub))
+      })
+    })
   return Effect.sleep(limits.leaseRenewalMs).pipe(
     Effect.andThen(
       Effect.suspend(() => Effect.forEach(inFlight.hubs(), renew, { discard: true, concurrency: "unbounded" }))
@@ -117,11 +101,28 @@ const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: 
   )
 }
 
+const begin = (stream: VisitorStream, { verdict }: Admission): Effect.Effect<void> => {
+  switch (verdict._tag) {
+    case "Admitted":
+    case "Query":
+      return stream.run(verdict.admitted)
+    case "Refused":
+      return stream.refuse(verdict.refusal)
+    case "Answered":
+      return stream.reply(verdict.answer)
+    default:
+      return absurd(verdict)
+  }
+}
+
 const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const unreadable = unreadableProxies(options.trustedProxies ?? [])
   if (unreadable.length > 0) return yield* new GatewayConfigError({ unreadableProxies: unreadable })
   const bus = yield* MessageBus
   const observer = yield* StreamObserver
+  // Only queries need it. A gateway without one serves names, and hands requests for actors to whoever controls them on the bus.
+  const actorControl = Option.getOrUndefined(yield* Effect.serviceOption(ActorControl))
+  const random = yield* Random.Random
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<never>()
   const domain = (options.domain ?? "localhost").toLowerCase()
@@ -134,35 +135,73 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, nowMs, soon: yield* Soon },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, soon: yield* Soon },
     meter
   )
+  const scope = yield* Effect.scope
+  /** Says a last word until the bus takes it. Nobody waits for it. */
+  const insist = (hub: Subject.Subject, envelopes: ReadonlyArray<Envelope>) =>
+    bus.publish(hub, envelopes, "each").pipe(
+      Effect.retry({
+        schedule: Schedule.spaced(limits.lastWordMs),
+        times: Math.ceil(limits.leaseMs / limits.lastWordMs)
+      }),
+      Effect.ignore,
+      Effect.forkIn(scope),
+      Effect.asVoid
+    )
   const parts: GatewayParts = {
     bus,
+    insist,
     inFlight,
     observer,
     meter,
     nowMs,
     domain,
-    subjectOf: (name) => Subject.ofName(namespace, name),
     responseStartMs: options.responseStartMs ?? limits.responseStartMs,
     webSocketOpenMs: options.webSocketOpenMs ?? limits.webSocketOpenMs,
-    requestBodyBytesMax: options.requestBodyBytesMax ?? limits.requestBodyBytesMax
+    budget: new HibernationBudget(limits.hibernationBytesTotalMax, meter.unacknowledged)
   }
 
   const inbox = yield* bus.subscribe(replyTo)
+  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
+  const onQuestion = (question: RouteQuestion) => void runFork(answerQuestion(bus, inFlight, question))
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
-      const faults = inFlight.deal(batch)
-      return faults.length === 0 ? Effect.void : Effect.logError("a stream failed over a frame", ...faults)
+      const { faults, unwanted } = inFlight.deal(batch, onQuestion)
+      if (unwanted.length === 0 && faults.length === 0) return Effect.void
+      const told = Effect.forEach(unwanted, ({ replyTo: hub, route }) => insist(hub, [giveUp(route)]))
+      return faults.length === 0 ? told : Effect.andThen(told, logFaults(faults))
     })
+  const giveUp = (route: RouteKey): Downlink => ({
+    _tag: "Downlink",
+    replyTo,
+    name: "",
+    actor: "",
+    traceparent: "",
+    route,
+    index: 0,
+    frame: { _tag: "RequestAbort", code: "unknown_route" }
+  })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
-  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId))
+  yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId, nowMs))
+  yield* Effect.forkScoped(Stream.runForEach(losses(bus), () => Effect.sync(() => inFlight.loseAll())))
 
   let serving = 0
   let draining = false
   let idle: Array<() => void> = []
-  const admit = makeAdmit(options, domain, () => draining)
+  const admit = makeAdmit({
+    domain,
+    namespace,
+    trustedProxies: options.trustedProxies ?? [],
+    requestBodyBytesMax: options.requestBodyBytesMax ?? limits.requestBodyBytesMax,
+    draining: () => draining,
+    // A ray names a request in logs and tells nobody's secret: it may follow from a seed.
+    makeRayId: () =>
+      RivetId.make(Uint8Array.from({ length: RivetId.uniqueBytes }, () => random.nextDoubleUnsafe() * 256)),
+    actorControl
+  })
 
   const ended = (record: StreamRecord) =>
     Effect.sync(() => {
@@ -175,13 +214,11 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     })
   const serve = (kind: "http" | "websocket", head: VisitorHead, open: (record: StreamRecord) => VisitorStream) =>
     Effect.suspend(() => {
-      const admission = admit(head)
-      const name = "code" in admission ? admission.name : admission.admitted.name
-      const record = new StreamRecord(parts, inFlight.freshRoute(), kind, name, head)
+      const admission = admit(head, kind)
+      const record = new StreamRecord(parts, inFlight.freshRoute(), kind, admission, head)
       const stream = open(record)
       serving++
-      const work = "code" in admission ? stream.refuse(admission.code) : stream.run(admission.admitted)
-      return work.pipe(
+      return begin(stream, admission).pipe(
         Effect.catchDefect((defect) => {
           stream.onCrash()
           return Effect.andThen(stream.farewell(), Effect.logError("a stream failed", defect))
@@ -195,8 +232,8 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     upgrade: (upgrade) => serve("websocket", upgrade.head, (record) => new SocketStream(parts, upgrade, record)),
     drain: Effect.suspend(() => {
       draining = true
-      if (serving === 0) return Effect.void
       return Effect.callback<void>((resume) => {
+        if (serving === 0) return resume(Effect.void)
         idle.push(() => resume(Effect.void))
       })
     }),

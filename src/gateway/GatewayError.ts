@@ -1,6 +1,7 @@
 /**
- * Everything a visitor can be told has gone wrong: one stable code each, with its status, its WebSocket close code, and advice. This is the only
- * file that knows status codes of errors; `docs/errors.md` is compared with it by a test. How an error looks is `ErrorPage.ts`.
+ * Everything a visitor can be told has gone wrong: one stable code each, with its status, its WebSocket close code, and advice. `docs/errors.md` is
+ * compared with it by a test. How an error looks is `ErrorPage.ts`; what it is called towards Rivet's clients is `RivetError.ts`, the only other
+ * file that knows status codes of errors.
  */
 import { type AbortCode, absurd } from "../tunnel/Frame.ts"
 
@@ -50,6 +51,18 @@ export const errors = {
     title: "The actor stopped",
     message: "The actor stopped before it had answered.",
     retryAfterSeconds: 1
+  },
+  pending_limit_reached: {
+    status: 503,
+    closeCode: 1011,
+    title: "Too much is unconfirmed",
+    message: "The app has not acknowledged what this WebSocket sent, and no more of it is kept."
+  },
+  not_acknowledged: {
+    status: 504,
+    closeCode: 1011,
+    title: "The app does not confirm",
+    message: "The app was woken for this WebSocket and has shown no sign of knowing it."
   },
   runner_lost: {
     status: 502,

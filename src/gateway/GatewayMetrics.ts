@@ -11,6 +11,14 @@ export const requests = Metric.counter("wayleave_gateway_requests_total", {
 export const inFlight = Metric.gauge("wayleave_gateway_in_flight", {
   description: "Requests and WebSockets open now"
 })
+/** WebSockets whose actor sleeps, or is being woken for them. */
+export const socketsAsleep = Metric.gauge("wayleave_gateway_sockets_asleep", {
+  description: "WebSockets whose actor sleeps, or is being woken for them"
+})
+/** Bytes of messages that hibernating WebSockets keep until their apps acknowledge them. */
+export const unacknowledgedBytes = Metric.gauge("wayleave_gateway_unacknowledged_bytes", {
+  description: "Messages that hibernating WebSockets keep until their apps acknowledge them, in bytes"
+})
 /** Body bytes by direction: `up` from visitors to apps, `down` from apps to visitors. */
 export const bodyBytes = Metric.counter("wayleave_gateway_body_bytes_total", {
   description: "Body bytes, by direction: up from visitors, down to visitors",
@@ -36,6 +44,10 @@ export interface GatewayMeter {
   readonly closed: () => void
   readonly ended: (outcome: Outcome, bytesUp: number, bytesDown: number, durationMs: number) => void
   readonly refused: (reason: UplinkRefusal) => void
+  /** One more WebSocket asleep, or one fewer. */
+  readonly asleep: (change: 1 | -1) => void
+  /** More bytes kept for an acknowledgement, or fewer. */
+  readonly unacknowledged: (bytes: number) => void
 }
 
 const outcomes: ReadonlyArray<Outcome> = ["ok", "cancelled", ...(Object.keys(errors) as Array<keyof typeof errors>)]
@@ -63,5 +75,7 @@ export const meter = (context: Context.Context<never>): GatewayMeter => ({
     if (bytesDown > 0) bytesDownTotal.updateUnsafe(bytesDown, context)
     durations.updateUnsafe(durationMs / 1000, context)
   },
-  refused: (reason) => byReason[reason].updateUnsafe(1, context)
+  refused: (reason) => byReason[reason].updateUnsafe(1, context),
+  asleep: (change) => socketsAsleep.modifyUnsafe(change, context),
+  unacknowledged: (bytes) => unacknowledgedBytes.modifyUnsafe(bytes, context)
 })

@@ -10,12 +10,16 @@ import type { BusError } from "../bus/MessageBus.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
+import type { ErrorAnswer } from "./ErrorPage.ts"
 import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
-import { converse, type StreamLink, type VisitorSide } from "./StreamLink.ts"
+import type { Refusal } from "./RivetError.ts"
+import { converse, lastWord } from "./StreamFiber.ts"
+import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { HttpExchange } from "./Visitor.ts"
+import type { VisitorSide } from "./VisitorSide.ts"
 
 const nothing = new Uint8Array(0)
 /** Chunks published in one go: as much as an initial window, then others get a turn. */
@@ -31,6 +35,8 @@ export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
     case "Timeout":
     case "Disconnected":
       return "runner_lost"
+    case "Unsendable":
+      return "internal_error"
     default:
       return absurd(reason)
   }
@@ -45,6 +51,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
   private opening: RequestFrame | undefined
   private attempts = 0
   private again = false
+  private bodyBytesMax = 0
   private uploading: boolean
   private trailersDue: HeaderList | undefined
   private sentMs = Number.POSITIVE_INFINITY
@@ -65,19 +72,35 @@ export class HttpStream implements VisitorSide, VisitorStream {
   }
 
   /** The stream's fiber, from entry to the last byte on its way to the visitor. */
-  run(admitted: Admitted): Effect.Effect<void> {
-    return Effect.onInterrupt(this.attempt(admitted, this.record.route), () => this.interrupted())
+  run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
+    const work = Effect.isEffect(admitted)
+      ? Effect.matchEffect(admitted, {
+          onFailure: (refusal) => this.refuse(refusal),
+          onSuccess: (found) => this.attempt(found, this.record.route)
+        })
+      : this.attempt(admitted, this.record.route)
+    return Effect.onInterrupt(work, () => this.interrupted())
   }
 
   /** Answers with an error at once, without a runner. */
-  refuse(code: GatewayErrorCode): Effect.Effect<void> {
-    this.fail(code)
+  refuse(refusal: Refusal): Effect.Effect<void> {
+    this.fail(refusal.code, refusal)
+    return this.departure
+  }
+
+  reply({ body, headers, status }: ErrorAnswer): Effect.Effect<void> {
+    this.answered = true
+    this.headSent = true
+    this.exchange.response.head(status, headers)
+    this.record.headed(status)
+    this.exchange.response.end(body, [])
     return this.departure
   }
 
   private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
     this.again = false
-    const link = this.parts.inFlight.enter(route, admitted.name, admitted.traceparent, this)
+    this.bodyBytesMax = admitted.bodyBytesMax
+    const link = this.parts.inFlight.enter(route, admitted, this)
     if (link === undefined) {
       this.fail("overloaded")
       return this.departure
@@ -90,28 +113,27 @@ export class HttpStream implements VisitorSide, VisitorStream {
     }
     if (!this.uploading) this.sentMs = this.parts.nowMs()
     this.attempts++
-    const opened = this.parts.bus.publish(this.parts.subjectOf(admitted.name), [link.opening(this.opening)], "one")
+    const opened = this.parts.bus.publish(admitted.subject, [link.opening(this.opening)], "one")
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
+        // A hub may have it all the same: its first word finds nobody, and it is told so.
         link.finish()
         this.fail(openingError(error.reason))
         return this.departure
       },
       onSuccess: () =>
-        Effect.flatMap(converse(this.parts.bus, link), () =>
+        Effect.flatMap(converse(this.parts, link), () =>
           this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
         )
     })
   }
 
   /** The answer may still be on its way to a slow visitor: only when it has left, or the visitor has, is the request over. */
-  private readonly departure: Effect.Effect<void> = Effect.suspend(() =>
-    this.done
-      ? Effect.void
-      : Effect.callback<void>((resume) => {
-          this.onDone = () => resume(Effect.void)
-        })
-  )
+  private readonly departure: Effect.Effect<void> = Effect.callback((resume) => {
+    // Looked at here and not in an effect before: a fiber may have to wait between two effects, and miss the visitor's leave.
+    if (this.done) return resume(Effect.void)
+    this.onDone = () => resume(Effect.void)
+  })
 
   /** The opening frame, with as much of the body as is at hand, so that a small request is one frame. */
   private makeOpening(admitted: Admitted): RequestFrame {
@@ -144,8 +166,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const piece = body?.takeUnsafe(bytesMax)
     if (body === undefined || piece === undefined) return undefined
     this.record.bytesUp += piece.data.length
-    const max = this.parts.requestBodyBytesMax
-    if (max > 0 && this.record.bytesUp > max) {
+    if (this.bodyBytesMax > 0 && this.record.bytesUp > this.bodyBytesMax) {
       this.abandon("body_too_large", "cancelled")
       return undefined
     }
@@ -183,7 +204,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
   }
 
   deadlineMs(): number {
-    return this.headSent ? Number.POSITIVE_INFINITY : this.sentMs + this.parts.responseStartMs
+    // An actor may have had to be started first: its time begins when a runner has the request.
+    return this.headSent
+      ? Number.POSITIVE_INFINITY
+      : Math.max(this.sentMs, this.link?.pinnedMs ?? 0) + this.parts.responseStartMs
   }
 
   onDeadline(): void {
@@ -230,9 +254,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
     }
   }
 
-  /** Once, and only while no other frame of the stream has come: then nothing of the body beyond the opening frame can have left. */
+  /** Once, and only where nothing beyond the opening frame has left, nor come: all of it is still here. */
   private mayRepeat(code: AbortCode): boolean {
-    return neverSeen(code) && this.attempts < 2 && this.link?.taken === 1 && !this.record.settled
+    const untouched = this.link?.taken === 1 && this.link.onlyOpened
+    return neverSeen(code) && this.attempts < 2 && untouched && !this.record.settled
   }
 
   private onInformational(status: number, headers: HeaderList): void {
@@ -252,7 +277,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.hasBody = head.hasBody
     this.promisedBytes = head.bodyBytes
     this.headSent = true
-    this.exchange.response.head(head.status, head.headers)
+    this.exchange.response.head(head.status, this.record.headers(head.headers))
     this.record.headed(head.status)
     if (!frame.streamed) return this.complete(frame.body, [])
     if (frame.body.length === 0) this.exchange.response.flushHead()
@@ -305,11 +330,11 @@ export class HttpStream implements VisitorSide, VisitorStream {
   }
 
   /** Tells the visitor: as an error where nothing was sent yet, by a broken transfer otherwise, never by a clean end. */
-  private fail(code: GatewayErrorCode): void {
+  private fail(code: GatewayErrorCode, refusal: Refusal = { code }): void {
     if (!this.record.settle(code)) return
     const { response } = this.exchange
     if (this.headSent) return response.destroy()
-    const answer = this.record.errorAnswer(code)
+    const answer = this.record.errorAnswer(refusal)
     this.headSent = true
     response.head(answer.status, answer.headers)
     this.record.headed(answer.status)
@@ -332,17 +357,6 @@ export class HttpStream implements VisitorSide, VisitorStream {
   }
 
   farewell(): Effect.Effect<void> {
-    return this.link === undefined ? Effect.void : lastWord(this.parts, this.link)
+    return this.link === undefined ? Effect.void : lastWord(this.parts.bus, this.link)
   }
 }
-
-/** A stream whose fiber is interrupted still says its last word, where there is a hub to hear it. */
-export const lastWord = (parts: GatewayParts, link: StreamLink): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const envelopes = link.outgoing()
-    link.finish()
-    if (link.hub === undefined || envelopes.length === 0) return Effect.void
-    return parts.bus
-      .publish(link.hub, envelopes, "each")
-      .pipe(Effect.timeoutOption(limits.publishTimeoutMs), Effect.ignore)
-  })

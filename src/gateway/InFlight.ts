@@ -4,15 +4,37 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteAnswer, RouteKey, RouteQuestion, SessionMoved, Uplink } from "../tunnel/Envelope.ts"
+import { absurd } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
-import { type LinkOptions, StreamLink, type VisitorSide } from "./StreamLink.ts"
+import { StreamLink } from "./StreamLink.ts"
+import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
-const none: ReadonlyArray<unknown> = []
+const none: ReadonlyArray<never> = []
+
+/** What a batch left to be done: faults to be logged, and first words of hubs for streams that we never had of them. */
+export interface Dealt {
+  readonly faults: ReadonlyArray<unknown>
+  /**
+   * A hub's first word for a stream that is not in flight, or that another session has: its opening frame was reported as lost and arrived, or
+   * arrived twice. The hub must be told, or it and its runner keep the stream for as long as we live.
+   */
+  readonly unwanted: ReadonlyArray<Uplink>
+}
+
+/** What a hub is told, and the streams that it may go on with. `faults` are ours, for the log. */
+export interface Answered {
+  readonly answer: RouteAnswer
+  readonly claimed: ReadonlyArray<StreamLink>
+  readonly faults: ReadonlyArray<unknown>
+}
 
 /** The table, owned by one gateway. */
 export class InFlight {
   private readonly links = new Map<number, StreamLink>()
+  /** When each hub with streams of ours heard of us for certain. */
+  private readonly heardMs = new Map<Subject, number>()
   private nextId: number
   private readonly gatewayId: number
   private readonly linksMax: number
@@ -45,9 +67,9 @@ export class InFlight {
   }
 
   /** Enters a stream; undefined when the table is full. The entry stays until the stream's terminal frame came or its last word left. */
-  enter(route: RouteKey, name: string, traceparent: string, side: VisitorSide): StreamLink | undefined {
+  enter(route: RouteKey, addressee: Addressee, side: VisitorSide): StreamLink | undefined {
     if (this.links.size >= this.linksMax) return undefined
-    const link = new StreamLink(route, name, traceparent, side, this.options, this.forget)
+    const link = new StreamLink(route, addressee, side, this.options, this.forget)
     this.links.set(route.requestId, link)
     return link
   }
@@ -58,38 +80,129 @@ export class InFlight {
 
   /**
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
-   * it costs that stream and comes back for the log, while the others get their frames.
+   * it costs that stream and comes back for the log, while the others get their frames. What a hub asks is handed to `onQuestion`, in its turn.
    */
-  deal(envelopes: ReadonlyArray<Envelope>): ReadonlyArray<unknown> {
+  deal(envelopes: ReadonlyArray<Envelope>, onQuestion: (question: RouteQuestion) => void = () => {}): Dealt {
     let faults: Array<unknown> | undefined
+    let unwanted: Array<Uplink> | undefined
     for (const envelope of envelopes) {
-      // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
-      if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
-        this.meter.refused("Unknown")
-        continue
+      switch (envelope._tag) {
+        case "Uplink": {
+          const link = this.find(envelope.route)
+          try {
+            const refusal = link === undefined ? "Unknown" : link.receive(envelope)
+            if (refusal === undefined) break
+            this.meter.refused(refusal)
+            if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) break
+            // A stray: no hub has been promised anything in the name of another gateway.
+            if (envelope.route.gatewayId !== this.gatewayId) break
+            unwanted ??= []
+            unwanted.push(envelope)
+          } catch (fault) {
+            faults ??= []
+            faults.push(fault)
+            link?.crash()
+          }
+          break
+        }
+        case "RouteQuestion":
+          onQuestion(envelope)
+          break
+        case "SessionMoved":
+          this.release(envelope)
+          break
+        // Addressed to hubs: a stray of somebody's mistake.
+        case "Downlink":
+        case "LeaseRenewal":
+        case "Wake":
+        case "RouteAnswer":
+        case "SessionTaken":
+          this.meter.refused("Unknown")
+          break
+        default:
+          absurd(envelope)
       }
-      const link = this.links.get(envelope.route.requestId)
+    }
+    return { faults: faults ?? none, unwanted: unwanted ?? none }
+  }
+
+  private find({ gatewayId, requestId }: RouteKey): StreamLink | undefined {
+    return gatewayId === this.gatewayId ? this.links.get(requestId) : undefined
+  }
+
+  private release({ generation, routes, session }: SessionMoved): void {
+    for (const route of routes) this.find(route)?.moved(session, generation)
+  }
+
+  /**
+   * A session moved to another hub, which asks which of these streams are its own. This is the source of truth: granted is what is in flight, was given
+   * to that very session, and to no newer connection of it. What has to go down for `claimed` waits until they are told that the hub has its answer.
+   */
+  answer(question: RouteQuestion): Answered {
+    const { generation, session } = question
+    const granted: Array<RouteKey> = []
+    const denied: Array<RouteKey> = []
+    const claimed: Array<StreamLink> = []
+    const faults: Array<unknown> = []
+    for (const stream of question.streams) {
+      const link = this.find(stream.route)
       try {
-        const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-        if (refusal !== undefined) this.meter.refused(refusal)
+        const claim = link?.name === question.name ? link.claim(question, stream) : "No"
+        if (claim === "Moved") claimed.push(link as StreamLink)
+        if (claim !== "No") {
+          granted.push(stream.route)
+          continue
+        }
       } catch (fault) {
-        faults ??= []
         faults.push(fault)
         link?.crash()
       }
+      denied.push(stream.route)
     }
-    return faults ?? none
+    return { answer: { _tag: "RouteAnswer", session, generation, granted, denied }, claimed, faults }
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */
   hubs(): ReadonlySet<Subject> {
     const hubs = new Set<Subject>()
     for (const link of this.links.values()) if (link.hub !== undefined) hubs.add(link.hub)
+    for (const hub of this.heardMs.keys()) if (!hubs.has(hub)) this.heardMs.delete(hub)
     return hubs
   }
 
-  /** A hub is gone: its streams fail now instead of waiting for deadlines. */
+  /** A renewal that was begun at `begunMs` reached the hub. After a lease of silence it came too late for the streams from before. */
+  renewed(hub: Subject, begunMs: number): void {
+    this.unheard(hub)
+    this.heardMs.set(hub, begunMs)
+  }
+
+  /** A hub that heard nothing of us for a lease took us for dead: it has ended our streams, and there was nobody to be told. */
+  unheard(hub: Subject): void {
+    const nowMs = this.options.nowMs()
+    const heardMs = this.heardMs.get(hub)
+    // Where it was opened between two renewals, it heard of us then.
+    if (heardMs === undefined) this.heardMs.set(hub, nowMs - limits.leaseRenewalMs)
+    else if (nowMs - heardMs >= limits.leaseMs) this.endedBy(hub, nowMs - limits.leaseMs)
+  }
+
+  private endedBy(hub: Subject, openedByMs: number): void {
+    for (const link of [...this.links.values()]) {
+      if (link.hub === hub && link.openedMs <= openedByMs && !link.asleep) link.break("runner_lost", "session_lost")
+    }
+  }
+
+  /** A hub is gone. Its streams fail soon, instead of waiting for deadlines, unless they are heard of from another. */
   lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.break("runner_lost", "session_lost")
+    for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
+  }
+
+  /**
+   * The bus went out of reach, and whatever was under way on it may be missing without a later frame to show it: all streams fail that a hub
+   * holds. One that no hub has answered yet has its own deadline, and may not have left at all.
+   */
+  loseAll(): void {
+    for (const link of [...this.links.values()]) {
+      if (link.hub !== undefined && !link.asleep) link.break("runner_lost", "gap")
+    }
   }
 }

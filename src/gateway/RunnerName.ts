@@ -1,6 +1,6 @@
 /**
  * Which app a visitor means: `NAME.DOMAIN[:PORT]` in the host, or the header `x-wayleave-name` on any host. Names are compared in lower case,
- * because hosts are.
+ * because hosts are. Where neither names one, `ActorAddress.ts` looks for an actor.
  */
 import type { VisitorHead } from "./Visitor.ts"
 
@@ -13,7 +13,7 @@ export const nameHeader = "x-wayleave-name"
  */
 export type NameFound =
   | { readonly _tag: "Found"; readonly name: string; readonly host: string; readonly target: string }
-  | { readonly _tag: "None"; readonly host: string }
+  | { readonly _tag: "None"; readonly host: string; readonly target: string }
   | { readonly _tag: "Ambiguous" }
 
 const ambiguous: NameFound = { _tag: "Ambiguous" }
@@ -63,18 +63,19 @@ export const runnerName = (head: VisitorHead, domain: string): NameFound => {
       named = value.trim().toLowerCase()
     }
   }
-  // A fragment is never sent (RFC 9112, 3.2).
-  const split = head.target.includes("#") ? undefined : splitTarget(head.method, head.target)
+  const split = splitTarget(head.method, head.target)
   if (split === undefined) return ambiguous
   const { authority, target } = split
   const asked = authority ?? host ?? ""
   if (named !== undefined) return judged(named, asked, target)
   const bare = hostName(asked)
-  if (!bare.endsWith(`.${domain}`)) return { _tag: "None", host: asked }
+  if (!bare.endsWith(`.${domain}`)) return { _tag: "None", host: asked, target }
   return judged(bare.slice(0, -domain.length - 1), asked, target)
 }
 
-const judged = (name: string, host: string, target: string): NameFound =>
-  name.length > 0 && name.length <= nameBytesMax && wellFormed.test(name)
-    ? { _tag: "Found", name, host, target }
-    : { _tag: "None", host }
+const judged = (name: string, host: string, target: string): NameFound => {
+  const isName = name.length > 0 && name.length <= nameBytesMax && wellFormed.test(name)
+  if (!isName) return { _tag: "None", host, target }
+  // A fragment is never sent (RFC 9112, 3.2).
+  return target.includes("#") ? ambiguous : { _tag: "Found", name, host, target }
+}

@@ -1,96 +1,100 @@
 /**
- * The tunnel's side of one stream in flight: whom it is pinned to, which frame may come next, how many bytes either way, and what is still to be
- * said. `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
+ * The tunnel's side of one stream in flight: which frame may come next, how many bytes either way, and what is still to be said. `StreamPin.ts` has
+ * whose it is, `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
  *
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
 import { Effect, Option } from "effect"
-import type { BusError, MessageBus } from "../bus/MessageBus.ts"
+import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
-import type { Downlink, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import type { SendWindow } from "../tunnel/Credit.ts"
+import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
-import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
-import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
+import { Rest } from "./Rest.ts"
+import { StreamFlow } from "./StreamFlow.ts"
+import { type Claim, StreamPin } from "./StreamPin.ts"
+import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
-/** The visitor's side of a stream, as the link calls it. */
-export interface VisitorSide {
-  /** A reply that is in order and allowed by the stream's state. */
-  readonly onFrame: (frame: ResponseFrame) => void
-  /** The tunnel failed the stream; the link has already noted what the other end is to be told. */
-  readonly onBroken: (code: GatewayErrorCode) => void
-  /** Handling a frame threw. Whatever state that left, the visitor's side ends here and does not throw again. */
-  readonly onCrash: () => void
-  /** Data frames that may leave now, by credit and by what the visitor sent. Never called once the stream is over. */
-  readonly collect: () => ReadonlyArray<RequestFrame>
-  /** When `onDeadline` is due, in milliseconds of the gateway's clock; `Infinity` for never. */
-  readonly deadlineMs: () => number
-  readonly onDeadline: () => void
-}
-
-/** What every link of a gateway shares. */
-export interface LinkOptions {
-  readonly replyTo: Subject
-  readonly nowMs: () => number
-  readonly bounds?: WindowBounds
-  /** Defers to the end of the present job. */
-  readonly soon: Turn
-}
-
-/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
+/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. `Late`: it counted already, or the stream is over. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
 /** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
-  readonly name: string
-  readonly traceparent: string
-  /** The hub that took the stream; unknown until its first word. */
-  hub: Subject | undefined
   state: StreamState = "Idle"
-  /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
-  readonly credit = new SendWindow(0)
-  /** Frames taken so far: none yet means that the opening frame may still be repeated elsewhere. */
+  /** When the opening frame left, or a hub last took up the other end; `Infinity` before. */
+  openedMs = Number.POSITIVE_INFINITY
+  /** Frames taken so far, credit aside. */
   taken = 0
+  /** When a runner's session was first heard of. */
+  pinnedMs: number | undefined
+  /** Counts how often a hub took up the other end: what was begun before is not continued. */
+  attachments = 0
 
-  private readonly window: ReceiveWindow
+  private flow: StreamFlow
+  private readonly addressee: Addressee
   private readonly options: LinkOptions
   private readonly side: VisitorSide
-  private readonly sendSequence = new SendSequence()
-  private readonly receiveSequence = new ReceiveSequence()
-  private session: string | undefined
-  private generation = 0
-  private owedBytes = 0
+  private readonly pin = new StreamPin()
   private lastWord: RequestFrame | undefined
-  private hubDeadlineMs = Number.POSITIVE_INFINITY
+  private wakeWanted = false
+  private numberOwed = false
   private readonly onOver: (link: StreamLink) => void
-  private waiter: ((effect: Effect.Effect<void>) => void) | undefined
-  private roused = false
+  private readonly rest: Rest
 
   constructor(
     route: RouteKey,
-    name: string,
-    traceparent: string,
+    addressee: Addressee,
     side: VisitorSide,
     options: LinkOptions,
     onOver: (link: StreamLink) => void
   ) {
     this.route = route
-    this.name = name
-    this.traceparent = traceparent
+    this.addressee = addressee
     this.side = side
     this.options = options
-    this.window = new ReceiveWindow(options.bounds ?? windowDefault)
+    this.flow = new StreamFlow(options.bounds)
     this.onOver = onOver
+    this.rest = new Rest(options.soon)
+  }
+
+  /** Where wakes go. */
+  get actors(): Subject {
+    return this.options.actors
+  }
+
+  /** The runner's name it is for; empty where it is for an actor. */
+  get name(): string {
+    return this.addressee.name
+  }
+
+  /** The hub that takes frames of the stream; undefined while none would. */
+  get hub(): Subject | undefined {
+    return this.pin.reachable ? this.pin.hub : undefined
+  }
+
+  /** What may go down. */
+  get credit(): SendWindow {
+    return this.flow.credit
+  }
+
+  /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
+  get onlyOpened(): boolean {
+    return this.flow.down.upcomingIndex <= 1
   }
 
   /** Whether the stream has ended; a last word may still be on its way. */
   get over(): boolean {
     return this.state === "Ended"
+  }
+
+  /** Whether nobody holds the other end, and the visitor's WebSocket stays all the same. */
+  get asleep(): boolean {
+    return this.state === "SocketAsleep"
   }
 
   /** Whether nothing is left to say. */
@@ -106,39 +110,42 @@ export class StreamLink {
     return {
       _tag: "Downlink",
       replyTo: this.options.replyTo,
-      name: this.name,
-      actor: "",
-      traceparent: this.traceparent,
+      name: this.addressee.name,
+      actor: this.addressee.actor,
+      traceparent: this.addressee.traceparent,
       route: this.route,
-      index: this.sendSequence.indexOf(frame),
+      index: this.flow.down.indexOf(frame),
       frame
     }
   }
 
   /** The opening frame is about to leave: from now the hub has `hubAnswerMs` for its first word. */
   opening(frame: RequestFrame): Downlink {
-    this.hubDeadlineMs = this.options.nowMs() + limits.hubAnswerMs
+    this.openedMs = this.options.nowMs()
+    this.pin.deadlineMs = this.openedMs + limits.hubAnswerMs
     return this.envelope(frame)
   }
 
-  /** Takes one reply. Two locks: the hub's route check let it through, and here it must come from the session the stream was given to. */
+  /** Takes one reply. */
   receive(uplink: Uplink): Refusal | undefined {
-    if (this.session === undefined) this.session = uplink.session
-    else if (this.session !== uplink.session) return "Foreign"
-    if (uplink.generation < this.generation) {
+    const { frame } = uplink
+    if (this.asleep) return this.receiveAsleep(uplink)
+    const known = this.pin.known
+    if (!known && uplink.session === "") return this.receiveOfHub(uplink)
+    const standing = this.pin.hear(uplink)
+    if (!known) this.pinnedMs = this.options.nowMs()
+    if (standing === "Foreign") return "Foreign"
+    if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (uplink.frame._tag !== "Credit") return "Foreign"
-      if (!this.over) this.take(uplink.frame)
+      if (frame._tag !== "Credit") return "Foreign"
+      if (this.pin.isClaimedSince(uplink)) return "Late"
+      if (!this.over) this.take(frame)
       return undefined
     }
-    this.generation = uplink.generation
-    // A session that moved to another hub answers from there, and is answered there.
-    this.hub = uplink.replyTo
     if (this.lastWord !== undefined) this.wake()
     if (this.over) return "Late"
-    const { frame } = uplink
     if (isSequenced(frame)) {
-      const verdict = this.receiveSequence.accept(uplink.index)
+      const verdict = this.flow.up.accept(uplink.index)
       if (verdict === "duplicate") return "Duplicate"
       if (verdict === "gap") {
         this.break("runner_lost", "gap")
@@ -149,6 +156,87 @@ export class StreamLink {
     return undefined
   }
 
+  /** The hub's own word, before there is a session: it has the stream, and an actor is being started for it; or nobody will have it. */
+  private receiveOfHub({ frame, replyTo }: Uplink): Refusal | undefined {
+    if (frame._tag !== "Credit" && frame._tag !== "ResponseAbort") return "Foreign"
+    this.pin.place(replyTo, this.options.nowMs() + limits.placementMs)
+    if (this.lastWord !== undefined) this.wake()
+    if (this.over) return "Late"
+    if (frame._tag === "ResponseAbort") this.take(frame)
+    return undefined
+  }
+
+  /** While the stream sleeps, a Credit of a session puts it back; nothing that is said now has a place in an order. */
+  private receiveAsleep(uplink: Uplink): Refusal | undefined {
+    if (uplink.frame._tag === "Credit") {
+      if (uplink.session !== "") this.attach(uplink)
+      else {
+        this.pin.hub = uplink.replyTo
+        this.side.sleeper?.onHeard()
+      }
+      return undefined
+    }
+    if (uplink.session !== "" && !this.pin.isOf(uplink.session)) return "Foreign"
+    this.take(uplink.frame)
+    return undefined
+  }
+
+  private attach(uplink: Uplink): void {
+    this.pin.attach(uplink)
+    this.pinnedMs = this.options.nowMs()
+    this.openedMs = this.pinnedMs
+    this.flow = new StreamFlow(this.options.bounds)
+    this.attachments++
+    this.wakeWanted = false
+    this.numberOwed = true
+    this.take(uplink.frame)
+    this.side.sleeper?.onAttached()
+  }
+
+  /** Whether it fell asleep: its other end is gone, and the visitor's WebSocket stays. */
+  private fallAsleep(): boolean {
+    if (this.state !== "SocketLasting" && !this.asleep) return false
+    this.pin.forget()
+    if (this.asleep) return true
+    this.state = "SocketAsleep"
+    this.detach()
+    this.side.sleeper?.onLost()
+    return true
+  }
+
+  private detach(): void {
+    this.numberOwed = false
+    this.flow.close()
+  }
+
+  /** Asks for the stream to be put back: the wake leaves in this turn. */
+  wantWake(): void {
+    this.wakeWanted = true
+    this.wake()
+  }
+
+  /** The wake to be published now, once. */
+  takeWake(): Wake | undefined {
+    if (!this.wakeWanted || !this.asleep) return undefined
+    this.wakeWanted = false
+    return this.wakeEnvelope()
+  }
+
+  /** No hub took the wake. */
+  unheard(reason: BusError["reason"]): void {
+    if (this.asleep) this.side.sleeper?.onUnheard(reason)
+  }
+
+  private wakeEnvelope(): Wake {
+    return {
+      _tag: "Wake",
+      replyTo: this.options.replyTo,
+      actor: this.addressee.actor,
+      route: this.route,
+      index: this.side.sleeper?.nextNumber() ?? 0
+    }
+  }
+
   private take(frame: ResponseFrame): void {
     const step = onResponseFrame(this.state, frame)
     switch (step.action) {
@@ -157,34 +245,63 @@ export class StreamLink {
       case "violation":
         return this.break("bad_response", "protocol_error")
       case "deliver": {
-        this.taken++
         this.state = step.state
         if (frame._tag === "Credit") {
-          this.credit.grant(frame.bytes)
+          this.flow.credit.grant(frame.bytes)
           this.wake()
           return
         }
+        this.taken++
         this.side.onFrame(frame)
         // Only the frame itself: where the visitor's side broke over it, a last word is due first.
         if (step.state === "Ended") this.finish()
+        else if (step.state === "SocketAsleep") this.detach()
         return
       }
     }
   }
 
+  /**
+   * A hub asks whether the session may go on with the stream there. What has to go down waits until `settled`: it must not come before the answer.
+   */
+  claim(question: RouteQuestion, stream: MovedStream): Claim {
+    if (this.quiet || this.asleep) return "No"
+    const claim = this.pin.claim(question)
+    // The new hub has it from now: its age at the old one tells nothing.
+    if (claim === "Moved") this.openedMs = this.options.nowMs()
+    if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
+    return claim
+  }
+
+  /** The hub has its answer, or cannot be told: then whatever is heard of the stream by the end of the grace decides. */
+  settled(told: boolean): void {
+    if (!told) return this.lose()
+    this.pin.open()
+    this.wake()
+  }
+
+  /** The hub is gone, or has let go of the session: the stream waits a while to be heard of from another, or sleeps. */
+  lose(): void {
+    if (this.fallAsleep()) return
+    this.pin.lose(this.options.nowMs() + limits.sessionGraceMs)
+    this.wake()
+  }
+
+  /** The session went on elsewhere, and the hub that says so has let go of it. */
+  moved(session: string, generation: number): void {
+    if (this.pin.expect(session, generation)) this.lose()
+  }
+
   /** Body bytes came in. `false`: more than granted; the stream is broken and the bytes are not to be used. */
   received(bytes: number): boolean {
-    if (this.window.received(bytes)) return true
+    if (this.flow.received(bytes)) return true
     this.break("bad_response", "overflow")
     return false
   }
 
   /** Body bytes went out to the visitor; `stalled` where they had to wait. A grant goes down once it is worth a frame. */
   consumed(bytes: number, stalled: boolean): void {
-    const grant = this.window.consumed(bytes, stalled)
-    if (grant === 0 || this.over) return
-    this.owedBytes += grant
-    this.wake()
+    if (this.flow.consumed(bytes, stalled) && !this.over) this.wake()
   }
 
   /** The tunnel's part failed: tells the other end, then the visitor's side. */
@@ -196,11 +313,11 @@ export class StreamLink {
   /** Ends the stream from this side with a last word. It leaves in this turn, or as soon as the hub is known. Later calls change nothing. */
   close(lastWord: RequestFrame): void {
     if (this.over) return
+    // Asleep, and no hub is known: there is nobody to tell.
+    if (this.asleep && this.hub === undefined) return this.finish()
     this.lastWord = lastWord
     this.state = "Ended"
-    this.owedBytes = 0
-    this.credit.close()
-    this.window.close()
+    this.flow.close()
     this.wake()
   }
 
@@ -214,99 +331,70 @@ export class StreamLink {
   finish(): void {
     this.state = "Ended"
     this.lastWord = undefined
-    this.credit.close()
-    this.window.close()
+    this.numberOwed = false
+    this.flow.close()
     this.onOver(this)
     this.wake()
   }
 
   /** What is to be published now. Control goes first; after the last word nothing does. */
-  outgoing(): ReadonlyArray<Downlink> {
+  outgoing(): ReadonlyArray<Envelope> {
     if (this.hub === undefined) return []
-    const envelopes: Array<Downlink> = []
+    const envelopes: Array<Envelope> = []
+    // Ahead of all else to whoever holds the other end now, asked or not: which number the next message has.
+    if (this.numberOwed) envelopes.push(this.wakeEnvelope())
+    this.numberOwed = false
     if (this.lastWord !== undefined) {
       envelopes.push(this.envelope(this.lastWord))
       this.finish()
       return envelopes
     }
-    if (this.over) return envelopes
-    if (this.owedBytes > 0) {
-      envelopes.push(this.envelope({ _tag: "Credit", bytes: this.owedBytes }))
-      this.owedBytes = 0
-    }
+    if (this.over || this.asleep) return envelopes
+    const grant = this.flow.takeGrant()
+    if (grant !== undefined) envelopes.push(this.envelope(grant))
     for (const frame of this.side.collect()) envelopes.push(this.envelope(frame))
     return envelopes
   }
 
   /** Rouses the stream's fiber at the end of this turn; any number of reasons in one turn rouse it once. */
-  readonly wake = (): void => {
-    if (this.roused) return
-    this.roused = true
-    if (this.waiter !== undefined) this.options.soon(() => this.rouse())
-  }
-
-  private rouse(): void {
-    const waiter = this.waiter
-    if (waiter === undefined) return
-    this.waiter = undefined
-    this.roused = false
-    waiter(Effect.void)
-  }
-
-  private readonly work: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.roused) {
-      this.roused = false
-      return resume(Effect.void)
-    }
-    this.waiter = resume
-    return Effect.sync(() => {
-      if (this.waiter === resume) this.waiter = undefined
-    })
-  })
+  readonly wake = (): void => this.rest.rouse()
 
   /** Waits for something to do, or for the next deadline and deals with it. */
   readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
-    const dueMs = this.hub === undefined ? this.hubDeadlineMs : this.over ? Infinity : this.side.deadlineMs()
-    if (dueMs === Number.POSITIVE_INFINITY) return this.work
-    return Effect.map(Effect.timeoutOption(this.work, Math.max(0, dueMs - this.options.nowMs())), (worked) => {
+    const dueMs = this.dueMs()
+    if (dueMs === Number.POSITIVE_INFINITY) return this.rest.roused
+    // Timers know whole milliseconds: one that fired early would only be set again, and again.
+    const waitMs = Math.max(0, Math.ceil(dueMs - this.options.nowMs()))
+    return Effect.map(Effect.timeoutOption(this.rest.roused, waitMs), (worked) => {
       if (Option.isNone(worked)) this.expire()
     })
   })
 
+  private dueMs(): number {
+    if (this.asleep) return this.side.deadlineMs()
+    const ofVisitor = this.over || !this.pin.known ? Number.POSITIVE_INFINITY : this.side.deadlineMs()
+    return Math.min(this.pin.deadlineMs, ofVisitor)
+  }
+
   private expire(): void {
-    if (this.hub === undefined) {
-      // Meanwhile the hub may have spoken, or the clock may be early: only then is there still time.
-      if (this.options.nowMs() < this.hubDeadlineMs) return
-      const told = this.over
-      this.finish()
-      if (!told) this.side.onBroken("runner_lost")
+    // Meanwhile somebody may have spoken, or the clock may be early: only then is there still time.
+    const nowMs = this.options.nowMs()
+    if (!this.asleep && nowMs >= this.pin.deadlineMs) return this.giveUp()
+    if (!this.over && nowMs >= this.dueMs()) this.side.onDeadline()
+  }
+
+  /** Nobody spoke for the stream in time. */
+  private giveUp(): void {
+    if (this.pin.known) {
+      // The last word goes where the stream was last: should a hub be there after all, it must not keep the route.
+      this.pin.open()
+      if (this.over) this.wake()
+      else this.break("runner_lost", "session_lost")
       return
     }
-    if (!this.over && this.options.nowMs() >= this.side.deadlineMs()) this.side.onDeadline()
+    if (this.over) return this.finish()
+    if (this.pin.hub !== undefined) return this.break("actor_not_ready", "deadline")
+    this.finish()
+    this.side.onBroken("runner_lost")
   }
 }
-
-/** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
-export const converse = Effect.fnUntraced(function* (bus: MessageBus["Service"], link: StreamLink) {
-  while (true) {
-    const envelopes = link.outgoing()
-    if (envelopes.length > 0) {
-      const failed = yield* publish(bus, link.hub as Subject, envelopes)
-      // The last word is noted by `break` and gets its own attempt; should that fail too, the hub's lease on us has to end the route.
-      if (failed !== undefined && !link.over) link.break("runner_lost", "publish_failed")
-      continue
-    }
-    if (link.quiet) return
-    yield* link.awaitWork
-  }
-})
-
-const publish = (
-  bus: MessageBus["Service"],
-  hub: Subject,
-  envelopes: ReadonlyArray<Downlink>
-): Effect.Effect<BusError["reason"] | undefined> =>
-  Effect.match(bus.publish(hub, envelopes, "each"), {
-    onFailure: (error) => error.reason,
-    onSuccess: () => undefined
-  })

@@ -3,56 +3,57 @@
  */
 
 import type { Effect } from "effect"
-import type { MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { type RouteKey, showRoute } from "../tunnel/Envelope.ts"
+import type { HeaderList } from "../tunnel/Frame.ts"
+import type { Admission } from "./Admission.ts"
 import { type ErrorAnswer, errorAnswer } from "./ErrorPage.ts"
-import type { GatewayErrorCode, Outcome } from "./GatewayError.ts"
+import { entryOf, type Outcome } from "./GatewayError.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
+import type { HibernationBudget } from "./HibernationBudget.ts"
 import type { InFlight } from "./InFlight.ts"
+import type { Refusal } from "./RivetError.ts"
+import type { RivetForm } from "./RivetForm.ts"
+import type { Speech } from "./StreamFiber.ts"
 import type { StreamObserver, StreamStart } from "./StreamObserver.ts"
-import type { VisitorHead } from "./Visitor.ts"
+import { headerOf, type VisitorHead } from "./Visitor.ts"
+import type { Addressee } from "./VisitorSide.ts"
 
 /** The parts of a gateway that its streams use. */
-export interface GatewayParts {
-  readonly bus: MessageBus["Service"]
+export interface GatewayParts extends Speech {
   readonly inFlight: InFlight
   readonly observer: StreamObserver["Service"]
   readonly meter: GatewayMeter
   /** Milliseconds of a clock that never jumps. */
   readonly nowMs: () => number
   readonly domain: string
-  readonly subjectOf: (name: string) => Subject
   readonly responseStartMs: number
   readonly webSocketOpenMs: number
-  /** 0 is no limit. */
-  readonly requestBodyBytesMax: number
+  /** What its hibernating WebSockets may keep together. */
+  readonly budget: HibernationBudget
 }
 
-/** A visitor's request after admission: which runner, and what the app will read. */
-export interface Admitted {
-  readonly name: string
+/** A visitor's request after admission: for whom, and what the app will read. */
+export interface Admitted extends Addressee {
+  /** Where the opening frame goes. */
+  readonly subject: Subject
   readonly target: string
-  readonly headers: ReadonlyArray<readonly [string, string]>
-  readonly traceparent: string
+  readonly headers: HeaderList
+  /** The largest body it may have; 0 is no limit. */
+  readonly bodyBytesMax: number
 }
 
 /** A stream as the gateway starts it: served by a runner, or refused at the door. Neither fails. */
 export interface VisitorStream {
-  readonly run: (admitted: Admitted) => Effect.Effect<void>
-  readonly refuse: (code: GatewayErrorCode) => Effect.Effect<void>
+  /** Serves the stream, or refuses it, once it is known whom it is for. Interrupted it is told to both ends. */
+  readonly run: (admitted: Admitted | Effect.Effect<Admitted, Refusal>) => Effect.Effect<void>
+  readonly refuse: (refusal: Refusal) => Effect.Effect<void>
+  /** Gives the visitor an answer of the gateway's own that is no error. */
+  readonly reply: (answer: ErrorAnswer) => Effect.Effect<void>
   /** A fault of ours: ends whatever there is, and does not throw. */
   readonly onCrash: () => void
   /** Says what is still due to the hub, for a stream whose fiber ends before its time. */
   readonly farewell: () => Effect.Effect<void>
-}
-
-/** The first header of that name, empty where there is none. */
-export const headerOf = (head: VisitorHead, lower: string): string => {
-  for (const [name, value] of head.headers) {
-    if (name.length === lower.length && name.toLowerCase() === lower) return value
-  }
-  return ""
 }
 
 /** One stream as observer and metrics see it. */
@@ -63,16 +64,25 @@ export class StreamRecord {
   /** The route of the first attempt; a second one has its own, the request keeps its id. */
   readonly route: RouteKey
   readonly start: StreamStart
+  /** Set where the visitor asked in one of Rivet's forms, and is answered so. */
+  readonly form: RivetForm | undefined
   private readonly parts: GatewayParts
   private readonly startedMs: number
   private readonly accept: string
   private outcome: Outcome | undefined
 
-  constructor(parts: GatewayParts, route: RouteKey, kind: StreamStart["kind"], name: string, head: VisitorHead) {
-    const { method, target, remoteAddress } = head
+  constructor(
+    parts: GatewayParts,
+    route: RouteKey,
+    kind: StreamStart["kind"],
+    { form, name, shown }: Pick<Admission, "form" | "name" | "shown">,
+    head: VisitorHead
+  ) {
+    const { method, remoteAddress } = head
     this.parts = parts
     this.route = route
-    this.start = { requestId: showRoute(route), kind, name, method, target, remoteAddress }
+    this.form = form
+    this.start = { requestId: showRoute(route), kind, name, method, target: shown, remoteAddress }
     this.accept = headerOf(head, "accept")
     this.startedMs = parts.nowMs()
     parts.meter.opened()
@@ -96,10 +106,21 @@ export class StreamRecord {
     return this.outcome !== undefined
   }
 
-  /** What the visitor is shown for a code. */
-  errorAnswer(code: GatewayErrorCode): ErrorAnswer {
+  /** What the visitor is shown for a refusal or a failure. */
+  errorAnswer(refusal: Refusal): ErrorAnswer {
+    if (this.form !== undefined) return this.form.errorAnswer(refusal)
     const { name, requestId } = this.start
-    return errorAnswer(code, { requestId, name, domain: this.parts.domain, accept: this.accept })
+    return errorAnswer(refusal.code, { requestId, name, domain: this.parts.domain, accept: this.accept })
+  }
+
+  /** How a visitor's WebSocket is closed over one. */
+  closeOf(refusal: Refusal): { readonly code: number; readonly reason: string } {
+    return this.form?.close(refusal) ?? { code: entryOf(refusal.code).closeCode, reason: refusal.code }
+  }
+
+  /** The headers of an app's answer as the visitor gets them. */
+  headers(given: HeaderList): HeaderList {
+    return this.form === undefined ? given : this.form.headers(given)
   }
 
   /** The stream is over and out: counted and reported. */

@@ -23,6 +23,14 @@ export interface VisitorHead {
   readonly encrypted: boolean
 }
 
+/** The first header of that name, empty where there is none. */
+export const headerOf = (head: VisitorHead, lower: string): string => {
+  for (const [name, value] of head.headers) {
+    if (name.length === lower.length && name.toLowerCase() === lower) return value
+  }
+  return ""
+}
+
 /** A piece of a request body. `end` is told with the last piece, which may be empty. */
 export interface BodyPiece {
   readonly data: Uint8Array

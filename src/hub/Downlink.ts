@@ -42,14 +42,14 @@ export const makeDownlink = (
 
   const tell = (
     replyTo: string,
-    session: Session | null,
+    session: Session,
     route: RouteKey,
     frame: ResponseFrame
   ): Effect.Effect<void, BusError> => bus.publish(replyTo, [uplink(session, route, 0, frame)], "each")
 
-  /** The gateway may be gone as well, and then nobody waits for the news. */
-  const refuse = ({ replyTo, route }: Downlink | Wake, code: AbortCode, message: string) =>
-    Effect.ignore(tell(replyTo, null, route, { _tag: "ResponseAbort", code, message }))
+  /** Not waited for: the bus confirms an end, and the other streams' frames stand behind this one. */
+  const refuse = ({ route }: Downlink | Wake, code: AbortCode, message: string) =>
+    parts.tellGateway(route.gatewayId, [uplink(null, route, 0, { _tag: "ResponseAbort", code, message })])
 
   const open = (downlink: Downlink): Effect.Effect<void> => {
     if (parts.isDraining()) return refuse(downlink, "draining", "the hub is going away")
@@ -141,8 +141,13 @@ export const makeDownlink = (
         return routes.renew(envelope.gatewayId)
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
+      case "RouteAnswer":
+        return parts.verification.answered(envelope)
       case "Uplink":
-        // Answers go to gateways; one that strays here has no reader.
+      case "RouteQuestion":
+      case "SessionMoved":
+      case "SessionTaken":
+        // For gateways, or for a session's own subject; one that strays here has no reader.
         return Effect.void
       default:
         return absurd(envelope)

@@ -12,11 +12,12 @@ import { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { RouteStore } from "../route/RouteStore.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { RouteKey, SessionId, Uplink } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
+import { endStreamsAtLoss } from "./BusLoss.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
 import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
@@ -31,6 +32,7 @@ import { type RivetParts, refuseSlowly, rivetHandshake } from "./rivet/RivetHand
 import { RivetPeer } from "./rivet/RivetPeer.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
+import { makeVerification } from "./Verification.ts"
 
 export type { HubOptions } from "./HubParts.ts"
 
@@ -65,7 +67,13 @@ const goingAway = { reason: "draining", message: "the hub is going away" } as co
 /** As often as a lease is long: a gateway that is silent for that time is gone itself. */
 const sweepsPerLease = Math.ceil(limits.leaseMs / sweepMs)
 
-const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: () => boolean) {
+const drainPollMs = 50
+
+const makeParts = Effect.fnUntraced(function* (
+  options: HubOptions,
+  isDraining: () => boolean,
+  onLeaving: HubParts["onLeaving"]
+) {
   const bus = yield* MessageBus
   const routes = yield* RouteStore
   const scope = yield* Effect.scope
@@ -86,7 +94,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     frame
   })
 
-  const tellGateway = (gatewayId: number, envelopes: ReadonlyArray<Uplink>) =>
+  const tellGateway = (gatewayId: number, envelopes: ReadonlyArray<Envelope>) =>
     bus
       .publish(Subject.ofGateway(namespace, gatewayId), envelopes, "each")
       .pipe(
@@ -121,6 +129,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     streams,
     uplink,
     relay,
+    verification: yield* makeVerification({ bus, routes, streams, namespace, hubId, uplink, tellGateway }),
     turn: yield* Turn,
     complaints: new Complaints(limits.abuseWindowMs),
     makeAbuseMeter: () => new AbuseMeter({ max: limits.abuseRefusalsMax, windowMs: limits.abuseWindowMs }),
@@ -133,6 +142,8 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
       const news = abort(session, route, "protocol_error", "the request cannot be encoded for its runner")
       runFork(Effect.andThen(routes.close(route), tellGateway(route.gatewayId, [news])))
     },
+    scope,
+    onLeaving,
     runFork,
     isDraining
   }
@@ -150,7 +161,7 @@ const makeRivet = Effect.fnUntraced(function* (
   if (control === undefined || kv === undefined) return undefined
   const lasting = yield* makeLastingSockets(parts)
   const streams = makeActorStreams(parts, control, lasting, downlink, sessionOf)
-  const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace))
+  const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace), ["one"])
   yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
   const rivet: RivetParts = { control, kv, streams, lasting }
   return rivet
@@ -175,9 +186,14 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const context = yield* Effect.context<Authenticator>()
   const quiet = yield* Latch.make(false)
   let draining = false
+  let closing = false
   let handshakes = 0
 
-  const parts = yield* makeParts(options, () => draining)
+  const onLeaving = (session: Session) => {
+    session.leaving = true
+    parts.runFork(directory.leave(session))
+  }
+  const parts: HubParts = yield* makeParts(options, () => closing, onLeaving)
   const { bus, complaints, routes, streams } = parts
   const downlink: DownlinkHandler = makeDownlink(
     parts,
@@ -187,6 +203,8 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const directory: RunnerDirectory = yield* makeRunnerDirectory(parts.namespace, downlink.handle)
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
+
+  const goAway = ({ peer }: Session) => peer.goAway("the hub is going away")
 
   const close = (
     socket: MessageSocket,
@@ -229,12 +247,15 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     )
     yield* Effect.acquireUseRelease(
       sessions.enter(introduction, socket),
-      (connection) =>
-        Effect.tap(introduction.serve(connection), (end) =>
+      (connection) => {
+        // Let in before everybody was told.
+        if (draining) goAway(connection.session)
+        return Effect.tap(introduction.serve(connection), (end) =>
           Effect.sync(() =>
             HubMetrics.connectionsClosedBy(end._tag === "Gone" ? "gone" : end.reason).updateUnsafe(1, context)
           )
-        ),
+        )
+      },
       (connection, exit) => sessions.leave(connection, exit._tag === "Success" ? exit.value : undefined)
     )
   })
@@ -248,15 +269,19 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     }
     if (rivet !== undefined) sweepRivet(rivet, sessions.all(), context)
     const counts = yield* routes.counts
-    HubMetrics.routesBy.Open.updateUnsafe(counts.Open, context)
-    HubMetrics.routesBy.Closing.updateUnsafe(counts.Closing, context)
-    HubMetrics.routesBy.HalfClosed.updateUnsafe(counts.HalfClosed, context)
-    HubMetrics.routesBy.Closed.updateUnsafe(counts.Closed, context)
-    HubMetrics.sessions.updateUnsafe(sessions.size(), context)
-    HubMetrics.openStreams.updateUnsafe(streams.size, context)
+    HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open
   })
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
+
+  yield* Effect.forkIn(endStreamsAtLoss(parts), scope)
+
+  /** Runners find another hub before this one refuses anything: no request falls between the two. */
+  const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving }) => leaving))
+  const notice = allLeft.pipe(
+    Effect.repeat({ until: (all) => all, schedule: Schedule.spaced(drainPollMs) }),
+    Effect.timeoutOption(options.drainNoticeMs ?? limits.drainNoticeMs)
+  )
 
   const envelopes = yield* bus.subscribe(Subject.ofHub(parts.namespace, parts.hubId))
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
@@ -274,9 +299,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       ),
     drain: Effect.gen(function* () {
       draining = true
+      for (const session of sessions.all()) goAway(session)
+      yield* notice
+      closing = true
       for (const session of sessions.all()) {
         session.leaving = true
-        session.peer.goAway("the hub is going away")
         yield* directory.leave(session)
       }
       yield* sweep

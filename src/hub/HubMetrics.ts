@@ -1,6 +1,7 @@
 /** What a hub counts. Names and meanings stand in `docs/metrics.md`, which a test compares with this file. */
-import { Metric } from "effect"
+import { type Context, Metric } from "effect"
 import type { CloseReason } from "../protocol/Wayleave1.ts"
+import type { RouteCounts } from "../route/RouteTable.ts"
 
 /** Runner sessions, those in their grace period among them. */
 export const sessions = Metric.gauge("wayleave_hub_sessions", {
@@ -56,11 +57,29 @@ export const messagesUndecodable = Metric.counter("wayleave_hub_messages_undecod
   description: "Messages from runners that did not decode or came out of turn",
   incremental: true
 })
+/** Routes of sessions that moved here, by what became of them. */
+export const routesVerified = Metric.counter("wayleave_hub_routes_verified_total", {
+  description: "Routes of moved sessions that gateways were asked about, and those granted and denied, by outcome",
+  incremental: true
+})
 /** Connections that ended, by reason. */
 export const connectionsClosed = Metric.counter("wayleave_hub_connections_closed_total", {
   description: "Runner connections that ended, by reason",
   incremental: true
 })
+
+/** Sets all gauges of a hub. */
+export const gauge = (
+  now: { readonly routes: RouteCounts; readonly sessions: number; readonly openStreams: number },
+  context: Context.Context<never>
+): void => {
+  routesBy.Open.updateUnsafe(now.routes.Open, context)
+  routesBy.Closing.updateUnsafe(now.routes.Closing, context)
+  routesBy.HalfClosed.updateUnsafe(now.routes.HalfClosed, context)
+  routesBy.Closed.updateUnsafe(now.routes.Closed, context)
+  sessions.updateUnsafe(now.sessions, context)
+  openStreams.updateUnsafe(now.openStreams, context)
+}
 
 const closedBy = new Map<string, typeof connectionsClosed>()
 

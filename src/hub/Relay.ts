@@ -3,7 +3,7 @@
  * was published. Next: `route/RouteStore.ts` below, `gateway/InFlight.ts` above.
  */
 import { Effect, Exit, Metric, Schedule } from "effect"
-import { MessageBus } from "../bus/MessageBus.ts"
+import { type BusError, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import { type Claimant, RouteStore, type Verdict } from "../route/RouteStore.ts"
 import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
@@ -19,9 +19,9 @@ export interface Relayed {
   readonly broken: ReadonlyArray<RouteKey>
 }
 
-/** The frames of a batch by gateway, in order. Nearly always there is one. */
+/** The frames of a batch by gateway, in order. Nearly always there is one, and its frames are the batch itself. */
 const byGateway = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Uplink>> => {
-  const first = batch[0]?.route.gatewayId
+  const first = (batch[0] as Uplink).route.gatewayId
   if (batch.every((envelope) => envelope.route.gatewayId === first)) return [batch]
   const groups = new Map<number, Array<Uplink>>()
   for (const envelope of batch) {
@@ -32,7 +32,28 @@ const byGateway = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Up
   return [...groups.values()]
 }
 
-const retry = Schedule.exponential("20 millis").pipe(Schedule.upTo({ times: limits.publishAttempts - 1 }))
+/** The frames of a batch by route, in order. */
+const byRoute = (batch: ReadonlyArray<Uplink>): ReadonlyArray<ReadonlyArray<Uplink>> => {
+  const groups = new Map<number, Array<Uplink>>()
+  for (const envelope of batch) {
+    const group = groups.get(envelope.route.requestId)
+    if (group === undefined) groups.set(envelope.route.requestId, [envelope])
+    else group.push(envelope)
+  }
+  return [...groups.values()]
+}
+
+const together = (parts: ReadonlyArray<Relayed>): Relayed => ({
+  refused: parts.flatMap((part) => part.refused),
+  ended: parts.flatMap((part) => part.ended),
+  broken: parts.flatMap((part) => part.broken)
+})
+
+const retry = {
+  schedule: Schedule.exponential("20 millis"),
+  times: limits.publishAttempts - 1,
+  while: (error: BusError) => error.reason !== "Unsendable"
+}
 
 const refusedBy = {
   Unknown: Metric.withAttributes(HubMetrics.framesRefused, { reason: "unknown" }),
@@ -48,18 +69,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const routes = yield* RouteStore
   const bus = yield* MessageBus
   const context = yield* Effect.context<never>()
-  const subjects = new Map<number, string>()
-
-  const subjectOf = (gatewayId: number): string => {
-    let subject = subjects.get(gatewayId)
-    if (subject === undefined) {
-      // A cache, not a table: gateways come and go with processes, so it may simply start over.
-      if (subjects.size > 1024) subjects.clear()
-      subject = Subject.ofGateway(namespace, gatewayId)
-      subjects.set(gatewayId, subject)
-    }
-    return subject
-  }
+  const subjectOf = Subject.ofGateways(namespace)
 
   const publish = (admitted: ReadonlyArray<Uplink>) =>
     admitted.length === 0
@@ -70,7 +80,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
 
   // Acquire cannot be interrupted and release always runs, so no route stays in Closing whatever happens between.
   const relayOne = (claimant: Claimant, batch: ReadonlyArray<Uplink>): Effect.Effect<Relayed> => {
-    let verdict: Verdict<Uplink> = { admitted: [], ending: [], refused: [] }
+    let verdict: Verdict<Uplink> | undefined
     return Effect.acquireUseRelease(
       routes.authorize(claimant, batch),
       (judged) => {
@@ -84,9 +94,19 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
         return routes.reopen(ending)
       }
     ).pipe(
-      Effect.match({
-        onSuccess: () => settle(verdict, true),
-        onFailure: () => settle(verdict, false)
+      Effect.matchEffect({
+        onSuccess: () => Effect.succeed(settle(verdict as Verdict<Uplink>, true)),
+        onFailure: ({ reason }) => {
+          const judged = verdict as Verdict<Uplink>
+          const apart = reason === "Unsendable" ? byRoute(judged.admitted) : []
+          if (apart.length < 2) return Effect.succeed(settle(judged, false))
+          // A frame that the bus has no form for costs its stream, not those it came with.
+          const refused = settle({ ...judged, admitted: [], ending: [] }, true)
+          return Effect.map(
+            Effect.forEach(apart, (group) => relayOne(claimant, group)),
+            (parts) => together([refused, ...parts])
+          )
+        }
       })
     )
   }
@@ -94,7 +114,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const settle = ({ admitted, ending, refused }: Verdict<Uplink>, published: boolean): Relayed => {
     for (const { reason } of refused) refusedBy[reason].updateUnsafe(1, context)
     if (published) {
-      if (admitted.length > 0) HubMetrics.framesPublished.updateUnsafe(admitted.length, context)
+      HubMetrics.framesPublished.updateUnsafe(admitted.length, context)
       return { refused, ended: ending, broken: [] }
     }
     HubMetrics.publishesFailed.updateUnsafe(1, context)
@@ -104,13 +124,10 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const relay: Relay = (claimant, batch) => {
     if (batch.length === 0) return Effect.succeed({ refused: [], ended: [], broken: [] })
     const groups = byGateway(batch)
-    if (groups.length === 1) return relayOne(claimant, batch)
-    return Effect.forEach(groups, (group) => relayOne(claimant, group)).pipe(
-      Effect.map((parts) => ({
-        refused: parts.flatMap((part) => part.refused),
-        ended: parts.flatMap((part) => part.ended),
-        broken: parts.flatMap((part) => part.broken)
-      }))
+    if (groups.length === 1) return relayOne(claimant, groups[0] as ReadonlyArray<Uplink>)
+    return Effect.map(
+      Effect.forEach(groups, (group) => relayOne(claimant, group)),
+      together
     )
   }
   return relay

@@ -51,9 +51,9 @@ export const serveConnection = Effect.fnUntraced(function* (
       peer.link.sendNow(Wayleave1.toRunner.encode({ _tag: "Ping", nonce, received: peer.link.receivedCount }))
   })
   const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
-  const read = makeUplinkReader(parts, { session, peer, generation, heartbeat, judge })
+  const uplink = makeUplinkReader(parts, { session, peer, generation, heartbeat, judge, scope: parts.scope })
   const end = yield* Effect.raceAllFirst([
-    readUntilEnd(socket, read),
+    readUntilEnd(socket, uplink.read),
     heartbeat.run.pipe(Effect.catchTag("HeartbeatTimeout", () => Effect.succeed(closed("heartbeat_timeout")))),
     Effect.map(Deferred.await(place.dismissed), closed)
   ])
@@ -61,5 +61,6 @@ export const serveConnection = Effect.fnUntraced(function* (
     const { code, means } = Wayleave1.closeCodes[end.reason]
     socket.closeUnsafe(code, means)
   }
+  yield* uplink.settled
   return end
 })

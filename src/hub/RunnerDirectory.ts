@@ -38,7 +38,7 @@ export const makeRunnerDirectory = Effect.fnUntraced(function* (
   let size = 0
 
   const listen = Effect.fnUntraced(function* (name: string, scope: Scope.Closeable) {
-    const requests = yield* bus.subscribe(Subject.ofName(namespace, name)).pipe(Scope.provide(scope))
+    const requests = yield* bus.subscribe(Subject.ofName(namespace, name), ["one"]).pipe(Scope.provide(scope))
     // Not in the name's own scope: what still stands in the inbox when the last session leaves is to be answered, not lost.
     yield* Effect.forkIn(Stream.runForEachArray(requests, deliver), hubScope)
   })

@@ -27,6 +27,8 @@ export interface Codec<A> {
   readonly encodeInto: (writer: Writer, value: A) => void
   /** Reads one value and leaves the reader behind it; a refusal leaves the reader where it was. */
   readonly decodeFrom: (reader: Reader) => A
+  /** The shape of the bytes in words, names included: programs whose layouts are equal understand each other. */
+  readonly layout: string
 }
 
 /**
@@ -39,7 +41,7 @@ const scratch = new Writer(256 * 1024)
 export const make = <S extends Schema.Top>(schema: S, name?: string): Codec<S["Type"]> => {
   type A = S["Type"]
   const type = name ?? AST.resolveAt<string>("identifier")(schema.ast) ?? "value"
-  const { write, read } = compile(schema, false)
+  const { write, read, layout } = compile(schema, false)
   let lazy: Program | undefined
   const traced = () => (lazy ??= compile(schema, true))
 
@@ -113,6 +115,7 @@ export const make = <S extends Schema.Top>(schema: S, name?: string): Codec<S["T
       : explainRead(new Reader(bytes), 0, elementsMax, thrown)
 
   return {
+    layout,
     encodeInto,
     decodeFrom,
     encode: (value) => {

@@ -15,11 +15,14 @@ export interface Program {
   readonly write: (writer: Writer, value: unknown) => void
   readonly read: (reader: Reader) => unknown
   readonly path: Array<string>
+  /** The shape of the bytes in words: two schemas whose layouts are equal understand each other. */
+  readonly layout: string
 }
 
 /** How one node is written and read, as source text. `bytesMin` is the least it takes on the wire. */
 interface Form {
   bytesMin: number
+  readonly layout: string
   readonly write: (value: string) => string
   readonly read: string
 }
@@ -47,6 +50,7 @@ const primitives: Readonly<Record<string, number>> = {
 
 const primitive = (name: string): Form => ({
   bytesMin: primitives[name] as number,
+  layout: name,
   write: (value) => `w.${name}(${value});`,
   read: `r.${name}()`
 })
@@ -70,7 +74,7 @@ class Compiler {
     const body = `"use strict";\n${this.source.join("\n")}
 return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
     const compiled = new Function("K", "P", body)(this.constants, path) as Pick<Program, "write" | "read">
-    return { ...compiled, path }
+    return { ...compiled, path, layout: form.layout }
   }
 
   private constant(value: unknown): string {
@@ -97,7 +101,7 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
   private build(ast: AST.AST): Form {
     const wire = lookup<WireForm>(ast, "wire")
     if (wire === "map") return this.map(ast)
-    if (wire === "void") return { bytesMin: 0, write: () => "", read: "null" }
+    if (wire === "void") return { bytesMin: 0, layout: "void", write: () => "", read: "null" }
     if (typeof wire === "string") return primitive(wire)
     if (wire !== undefined && "fixed" in wire) return this.fixed(wire.fixed)
     if (wire !== undefined) return this.enumeration(wire.enum)
@@ -107,9 +111,9 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
       case "Boolean":
         return primitive("bool")
       case "Null":
-        return { bytesMin: 0, write: () => "", read: "null" }
+        return { bytesMin: 0, layout: "void", write: () => "", read: "null" }
       case "Literal":
-        return { bytesMin: 0, write: () => "", read: JSON.stringify(ast.literal) }
+        return { bytesMin: 0, layout: "void", write: () => "", read: JSON.stringify(ast.literal) }
       case "Suspend":
         return this.recursive(ast)
       case "Arrays":
@@ -124,7 +128,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
   }
 
   private fixed(size: number): Form {
-    return { bytesMin: size, write: (value) => `w.fixed(${value},${size});`, read: `r.fixed(${size})` }
+    const layout = `data[${size}]`
+    return { bytesMin: size, layout, write: (value) => `w.fixed(${value},${size});`, read: `r.fixed(${size})` }
   }
 
   private enumeration(values: Readonly<Record<string, number>>): Form {
@@ -136,12 +141,13 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
       `function w_${name}(w,v){const n=${name}n.get(v);if(n===undefined)w.fail("Tag");w.uint(n)}`,
       `function r_${name}(r){const at=r.pos,l=${name}l.get(r.uint());if(l===undefined){r.pos=at;r.fail("Tag")}return l}`
     )
-    return { bytesMin: 1, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const layout = `enum(${Object.entries(values).map(([literal, number]) => `${literal}=${number}`)})`
+    return { bytesMin: 1, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
   }
 
   private recursive(ast: AST.Suspend): Form {
     const name = this.name("again")
-    const form: Form = { bytesMin: 0, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const form: Form = { bytesMin: 0, layout: name, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
     // Entered before its body is compiled, or the recursion would never end here either.
     this.forms.set(ast, form)
     const inner = this.form(AST.toType(ast.thunk()))
@@ -162,7 +168,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
         `function w_${name}(w,v){const n=v.length;w.count(n);for(let i=0;i<n;i++){${this.at(step, form.write("v[i]"))}}}`,
         `function r_${name}(r){const n=r.count(${form.bytesMin}),out=[];for(let i=0;i<n;i++){${this.at(step, `out.push(${form.read});`)}}return out}`
       )
-      return { bytesMin: 1, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+      const layout = `list(${form.layout})`
+      return { bytesMin: 1, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
     }
     if (ast.rest.length > 0 || ast.elements.some(AST.isOptional)) return unsupported(ast, "a list or a tuple, not both")
     const forms = ast.elements.map((part) => this.form(part))
@@ -173,7 +180,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
       `function r_${name}(r){${reads}return[${forms.map((_, i) => `v${i}`).join(",")}]}`
     )
     const bytesMin = forms.reduce((sum, form) => sum + form.bytesMin, 0)
-    return { bytesMin, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const layout = `tuple(${forms.map((form) => form.layout)})`
+    return { bytesMin, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
   }
 
   private map(ast: AST.AST): Form {
@@ -194,7 +202,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
         `const at=r.pos,k=${key.read};out.set(k,${value.read});if(out.size===i){r.pos=at;r.fail("DuplicateKey")}`
       )}}return out}`
     )
-    return { bytesMin: 1, write: (v) => `w_${name}(w,${v});`, read: `r_${name}(r)` }
+    const layout = `map(${key.layout},${value.layout})`
+    return { bytesMin: 1, layout, write: (v) => `w_${name}(w,${v});`, read: `r_${name}(r)` }
   }
 
   private struct(ast: AST.Objects): Form {
@@ -216,7 +225,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
       : `return{${fields.map(({ key, form }) => `${key}:${form.read}`).join(",")}}`
     this.source.push(`function w_${name}(w,v){${writes}}`, `function r_${name}(r){${reads}}`)
     const bytesMin = fields.reduce((sum, { form }) => sum + form.bytesMin, 0)
-    return { bytesMin, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const layout = `struct(${fields.map(({ key, form }) => `${key}:${form.layout}`)})`
+    return { bytesMin, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
   }
 
   private optional(some: AST.AST): Form {
@@ -226,7 +236,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
       `function w_${name}(w,v){if(v===null)w.byte(0);else{w.byte(1);${form.write("v")}}}`,
       `function r_${name}(r){return r.bool()?${form.read}:null}`
     )
-    return { bytesMin: 1, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const layout = `optional(${form.layout})`
+    return { bytesMin: 1, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
   }
 
   private union(ast: AST.Union): Form {
@@ -266,7 +277,8 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
         .join("")}default:r.pos=at;r.fail("Tag")}}`
     )
     const bytesMin = 1 + Math.min(...parts.map(({ form }) => form.bytesMin))
-    return { bytesMin, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
+    const layout = `union(${parts.map(({ number, tag, form }) => `${number}=${tag}:${form.layout}`)})`
+    return { bytesMin, layout, write: (value) => `w_${name}(w,${value});`, read: `r_${name}(r)` }
   }
 }
 

@@ -54,6 +54,13 @@ export class Writer {
     return message
   }
 
+  /** The first `size` bytes of it as a message; what was written behind them begins the next one. */
+  takeFirst(size: number): Uint8Array {
+    const message = this.bytes.subarray(this.start, this.start + size)
+    this.start += size
+    return message
+  }
+
   /** Forgets what was written since the last `take`. */
   clear(): void {
     this.pos = this.start

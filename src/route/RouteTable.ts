@@ -95,12 +95,9 @@ export class RouteTable {
     this.sweep(now)
     const gateway = this.gatewayOf(key.gatewayId, now)
     if (gateway.routes.has(key.requestId)) return "Taken"
-    if (this.live >= this.options.routesMax && !this.closeOldestHalfClosed(now)) {
-      this.dropIfEmpty(gateway)
-      return "Full"
-    }
+    if (this.live >= this.options.routesMax && !this.closeOldestHalfClosed(now)) return "Full"
     this.tombstones.remove(key)
-    // Room may have been made by closing the last route of this very gateway, which took it out of the table.
+    // New, or taken out just now: room may have been made by closing the last route of this very gateway.
     this.gateways.set(gateway.id, gateway)
     const owner = this.ownerOf(session)
     const route: Route = { key, gateway, owner, state: "Open", halfClosed: false, until: 0, gone: false }
@@ -208,6 +205,11 @@ export class RouteTable {
     return { ...this.counts, Closed: this.tombstones.size }
   }
 
+  /** What is held besides the routes themselves, for tests and inspection. At rest only the sessions that are there. */
+  get held(): { readonly sessions: number; readonly gateways: number; readonly halfClosing: number } {
+    return { sessions: this.owners.size, gateways: this.gateways.size, halfClosing: this.halfClosed.length }
+  }
+
   /** The state of one route, for tests and inspection. */
   stateOf(key: RouteKey): RouteState | undefined {
     return this.find(key)?.state ?? (this.tombstones.ownerOf(key) === undefined ? undefined : "Closed")
@@ -230,12 +232,11 @@ export class RouteTable {
     return owner
   }
 
+  /** It was heard of. One that is not in the table comes into it with its first route. */
   private gatewayOf(id: number, now: number): Gateway {
-    let gateway = this.gateways.get(id)
-    if (gateway === undefined) {
-      gateway = { id, renewedAt: now, routes: new Map() }
-      this.gateways.set(id, gateway)
-    } else gateway.renewedAt = now
+    const gateway = this.gateways.get(id)
+    if (gateway === undefined) return { id, renewedAt: now, routes: new Map() }
+    gateway.renewedAt = now
     return gateway
   }
 
@@ -252,7 +253,7 @@ export class RouteTable {
     route.gone = true
     owner.routes.delete(route)
     gateway.routes.delete(key.requestId)
-    this.dropIfEmpty(gateway)
+    if (gateway.routes.size === 0) this.gateways.delete(gateway.id)
     this.tombstones.add(key, owner.id, now)
   }
 
@@ -265,19 +266,12 @@ export class RouteTable {
     return awaited
   }
 
-  private dropIfEmpty(gateway: Gateway): void {
-    if (gateway.routes.size === 0) this.gateways.delete(gateway.id)
-  }
-
+  /** Right after a sweep, which leaves at the head one that is still HalfClosed, or none at all. */
   private closeOldestHalfClosed(now: number): boolean {
-    for (;;) {
-      const route = this.halfClosed.peek()
-      if (route === undefined) return false
-      this.halfClosed.shift()
-      if (route.gone) continue
-      this.bury(route, now)
-      return true
-    }
+    const route = this.halfClosed.shift()
+    if (route === undefined) return false
+    this.bury(route, now)
+    return true
   }
 
   private sweep(now: number): void {

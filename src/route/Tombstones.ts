@@ -41,6 +41,11 @@ export class Tombstones {
     return this.count
   }
 
+  /** How many it has room for without growing, for tests. */
+  get room(): number {
+    return this.slots
+  }
+
   /** Whose the closed route was; undefined where none is remembered. */
   ownerOf(key: RouteKey): SessionId | undefined {
     const slot = this.find(key)
@@ -51,7 +56,7 @@ export class Tombstones {
   add(key: RouteKey, owner: SessionId, now: number): void {
     if (this.max === 0) return
     if (this.count === this.max) this.forgetOldest()
-    if (this.length === this.slots) this.resize(Math.max(slotsMin, this.count * 2))
+    if (this.length === this.slots) this.resize(2 ** Math.ceil(Math.log2(Math.max(slotsMin, this.count * 2))))
     const slot = (this.head + this.length) & (this.slots - 1)
     this.length++
     this.put(slot, key.gatewayId, key.requestId, owner, now + this.spanMs)
@@ -120,10 +125,10 @@ export class Tombstones {
     while (this.count === before) this.dropHead()
   }
 
-  /** Moves what is remembered, in order, into a ring of at least so many slots: a power of two, or none. */
+  /** Moves what is remembered, in order, into a ring of so many slots: a power of two, or none. */
   private resize(slotsWanted: number): void {
     const { gatewayIds, head, length, owners, requestIds, slots, until } = this
-    this.slots = slotsWanted === 0 ? 0 : 2 ** Math.ceil(Math.log2(slotsWanted))
+    this.slots = slotsWanted
     this.gatewayIds = new Uint32Array(this.slots)
     this.requestIds = new Uint32Array(this.slots)
     this.until = new Float64Array(this.slots)

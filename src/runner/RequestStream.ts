@@ -115,6 +115,8 @@ export class RequestStream extends ResponseWriter {
     if (this.complete) return Cause.done()
     if (end !== undefined) return Effect.fail(new StreamAborted({ code: "cancelled" }))
     return Effect.callback((resume) => {
+      // The fiber may have had to wait since it looked, and nobody was there to be woken.
+      if (this.chunks.length > 0 || this.complete || this.core.end !== undefined) return resume(this.pull)
       const stop = this.chunks.whenArrived(() => resume(this.pull))
       return Effect.sync(stop)
     })

@@ -219,6 +219,8 @@ export class WebSocketStream {
       return Effect.fail(new WebSocketClosed({ code: closed.code, reason: closed.reason }))
     }
     return Effect.callback((resume) => {
+      // The fiber may have had to wait since it looked, and nobody was there to be woken.
+      if (this.fragments.length > 0 || this.core.end !== undefined) return resume(this.pull)
       const stop = this.fragments.whenArrived(() => resume(this.pull))
       return Effect.sync(stop)
     })

@@ -7,8 +7,10 @@
 import * as http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, FiberSet, Layer, Option, Redacted, Schema } from "effect"
 import { WebSocketServer } from "ws"
+import * as ActorsApi from "../admin/ActorsApi.ts"
 import { errorAnswer } from "../gateway/ErrorPage.ts"
 import { Gateway } from "../gateway/Gateway.ts"
 import type { GatewayErrorCode } from "../gateway/GatewayError.ts"
@@ -45,6 +47,8 @@ export interface NodeServerOptions {
   /** 0 takes any free port. */
   readonly port: number
   readonly domain?: string
+  /** Answers for the actor API, where this server has one. */
+  readonly actorsApi?: ActorsApi.ActorsApiHandler
   /** From a visitor's first byte to the end of its request head; as `tunnel/Limits.ts` says unless given. */
   readonly requestHeadMs?: number
 }
@@ -158,6 +162,9 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
   const gateway = yield* Gateway
   const hub = yield* Hub
   const domain = (options.domain ?? "localhost").toLowerCase()
+  const scope = yield* Effect.scope
+  const { actorsApi } = options
+  const api = actorsApi === undefined ? undefined : yield* NodeHttpServer.makeHandler(actorsApi, { scope })
   const visitors = makeUpgradeAcceptor()
   const runners = new WebSocketServer({
     ...wsOptions,
@@ -192,6 +199,10 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     if (requestFault(request)) return answerHere("bad_request", request, response, domain)
     if (pathOf(request) === runnerPath && !namesRunner(request)) {
       return answerHere("upgrade_required", request, response, domain)
+    }
+    if (api !== undefined && ActorsApi.takes(pathOf(request)) && !namesRunner(request)) {
+      sendContinue?.()
+      return api(request, response)
     }
     const exchange = nodeExchange(request, response, sendContinue)
     // A body that came with its head is parsed right after this callback: at the end of the turn it is at hand.

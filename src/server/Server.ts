@@ -5,13 +5,23 @@
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Console, Context, Effect, type FileSystem, Layer, Option } from "effect"
+import { Console, Context, Effect, type FileSystem, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
+import * as ActorControl from "../actor/ActorControl.ts"
+import * as ActorDatabase from "../actor/ActorDatabase.ts"
+import * as ActorKv from "../actor/ActorKv.ts"
+import * as ActorKvSqlite from "../actor/ActorKvSqlite.ts"
+import * as ActorStore from "../actor/ActorStore.ts"
+import * as ActorStoreSqlite from "../actor/ActorStoreSqlite.ts"
+import { kvOptions } from "../actor/KvRules.ts"
+import * as ActorsApi from "../admin/ActorsApi.ts"
 import * as AdminApi from "../admin/AdminApi.ts"
 import * as Health from "../admin/Health.ts"
 import * as Authenticator from "../auth/Authenticator.ts"
 import * as MessageBus from "../bus/MessageBus.ts"
+import * as NatsMessageBus from "../bus/NatsMessageBus.ts"
+import type { NatsStartError } from "../bus/NatsOptions.ts"
 import * as Gateway from "../gateway/Gateway.ts"
 import * as Hub from "../hub/Hub.ts"
 import * as RouteStore from "../route/RouteStore.ts"
@@ -20,6 +30,7 @@ import * as PlainLog from "../telemetry/PlainLog.ts"
 import { limits } from "../tunnel/Limits.ts"
 import * as NodeServer from "./NodeServer.ts"
 import { authority, requireProtection, type ServerConfig, type UnprotectedHost } from "./ServerConfig.ts"
+import { version } from "./Version.ts"
 
 /** The running server: where it listens, and how it ends well. */
 export class Server extends Context.Service<
@@ -36,25 +47,53 @@ export class Server extends Context.Service<
   }
 >()("wayleave/server/Server") {}
 
-/** What cannot be had: a port, a token file, or the courage to listen without one. */
+/** What cannot be had: a port, a NATS server, a token file, or the courage to listen without one. */
 export type ServerError =
   | NodeServer.ListenError
   | UnprotectedHost
   | Authenticator.TokenFileError
   | Gateway.GatewayConfigError
+  | ActorDatabase.ActorDatabaseError
+  | ActorStore.ActorStoreError
+  | ActorKv.ActorKvError
+  | NatsStartError
 
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : String(cause)
 
-/** Hub and gateway on one bus, in this process's memory. */
+/**
+ * The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. In a cluster one process keeps them for all, the one
+ * that has the file; the others take no Rivet runners, and their gateways ask that one.
+ */
+const actorsLayer = ({ actorsFile }: ServerConfig) =>
+  Option.match(actorsFile, {
+    onNone: () =>
+      ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory), Layer.provideMerge(ActorKv.layerMemory)),
+    onSome: (file) =>
+      ActorControl.layer().pipe(
+        Layer.provide(ActorStoreSqlite.layer),
+        // The control plane empties the store of an actor that is no more.
+        Layer.provideMerge(ActorKvSqlite.layer(kvOptions(version))),
+        Layer.provide(ActorDatabase.layer({ file }))
+      )
+  })
+
+/** Hub and gateway on one bus: in this process's memory, or between all processes that share the same NATS servers. */
 const rolesLayer = (config: ServerConfig) => {
   const authenticator = Option.match(config.tokenFile, {
     onNone: () => Authenticator.layerOpen,
     onSome: Authenticator.layerTokenFile
   })
-  return Layer.mergeAll(Gateway.layer({ domain: config.domain }), Hub.layer({ domain: config.domain })).pipe(
-    Layer.provide([AccessLog.layer({ json: config.json }), authenticator, RouteStore.layerMemory]),
-    Layer.provide(MessageBus.layerMemory)
+  return Layer.mergeAll(
+    Gateway.layer({ domain: config.domain }),
+    // Alone on its bus, the only gateway already takes nothing new when the hub drains.
+    Hub.layer({ domain: config.domain, ...(Option.isNone(config.nats) ? { drainNoticeMs: 0 } : {}) })
+  ).pipe(
+    Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
+    Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
+    Layer.provideMerge(
+      Option.match(config.nats, { onNone: () => MessageBus.layerMemory, onSome: (nats) => NatsMessageBus.layer(nats) })
+    )
   )
 }
 
@@ -70,14 +109,27 @@ const adminLayer = ({ adminPort, host }: ServerConfig) =>
     )
   )
 
+/** The port for visitors and runners, the actor API on it. */
+const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
+  Layer.unwrap(
+    Effect.map(ActorsApi.make({ version }), (actorsApi) => NodeServer.layer({ host, port, domain, actorsApi }))
+  )
+
 const make = Effect.fnUntraced(function* (config: ServerConfig) {
   const gateway = yield* Gateway.Gateway
   const hub = yield* Hub.Hub
   const health = yield* Health.Health
+  const { connected } = yield* MessageBus.MessageBus
   const visitors = yield* NodeServer.NodeServer
   const admin = (yield* HttpServer.HttpServer).address
   const adminPort = NetAddress.isUnixPathAddress(admin) ? config.adminPort : admin.port
   yield* health.become("ready")
+  // Its first word is how things are now.
+  yield* Effect.forkScoped(
+    Stream.runForEach(SubscriptionRef.changes(connected), (isThere) =>
+      health.become(isThere ? "ready" : "disconnected")
+    )
+  )
   return Server.of({
     url: `http://${authority(config.host, visitors.port)}`,
     port: visitors.port,
@@ -98,7 +150,7 @@ export const layer = (config: ServerConfig): Layer.Layer<Server, ServerError, Fi
   Layer.effect(Server, make(config)).pipe(
     // One after the other: where both ports are taken, the one a person knows is named.
     Layer.provide(adminLayer(config)),
-    Layer.provide(NodeServer.layer({ host: config.host, port: config.port, domain: config.domain })),
+    Layer.provide(visitorsLayer(config)),
     Layer.provide([rolesLayer(config), Health.layer]),
     (server) => Layer.unwrap(Effect.as(requireProtection(config), server))
   )

@@ -5,16 +5,11 @@
  * Next: `Server.ts`, which serves what was resolved here.
  */
 import { Config, Effect, FileSystem, Option, Schema } from "effect"
+import type { NatsOptions } from "../bus/NatsOptions.ts"
+import { type NatsSettings, natsOptions, natsSettings, refusePassword } from "./NatsSettings.ts"
+import { ConfigurationError, optionalText, type Setting, text } from "./Setting.ts"
 
-/** A value that cannot be used. `source` is the flag, variable or file and key that gave it, so that it can be found and mended. */
-export class ConfigurationError extends Schema.TaggedError<ConfigurationError>()("ConfigurationError", {
-  source: Schema.String,
-  problem: Schema.String
-}) {
-  override get message() {
-    return `${this.source}: ${this.problem}`
-  }
-}
+export { ConfigurationError } from "./Setting.ts"
 
 /** Listening where strangers can reach it, with nothing to tell a stranger's runner from ours. */
 export class UnprotectedHost extends Schema.TaggedError<UnprotectedHost>()("UnprotectedHost", {
@@ -28,25 +23,20 @@ export class UnprotectedHost extends Schema.TaggedError<UnprotectedHost>()("Unpr
   }
 }
 
-/** Everything `serve` knows once flags, environment, file and defaults are put together. */
-export interface ServerConfig {
+interface ServerSettings extends NatsSettings {
   readonly host: string
   readonly port: number
   readonly adminPort: number
   readonly domain: string
   readonly tokenFile: Option.Option<string>
+  readonly actorsFile: Option.Option<string>
   readonly json: boolean
 }
 
-/** One setting: its names, what it accepts as JSON and as text, and what a person is told who got it wrong. */
-export interface Setting<A> {
-  readonly flag: string
-  readonly env: string
-  readonly fallback: A
-  readonly expects: string
-  readonly means: string
-  readonly json: (value: unknown) => Option.Option<A>
-  readonly text: (value: string) => Option.Option<A>
+/** Everything `serve` knows once flags, environment, file and defaults are put together. */
+export interface ServerConfig extends Omit<ServerSettings, keyof NatsSettings> {
+  /** None: one process is the whole cluster. */
+  readonly nats: Option.Option<NatsOptions>
 }
 
 const Text = Schema.String.check(Schema.isMinLength(1))
@@ -56,11 +46,6 @@ const Digits = Schema.String.check(Schema.isPattern(/^[0-9]{1,5}$/))
 const Domain = Schema.String.check(
   Schema.isPattern(/^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i)
 )
-
-const text = (schema: Schema.Codec<string>) => {
-  const decode = Schema.decodeUnknownOption(schema)
-  return { json: decode, text: decode }
-}
 
 const decodePort = Schema.decodeUnknownOption(Port)
 const port = {
@@ -79,13 +64,8 @@ const toggle = {
   text: (value: string) => Option.fromNullishOr(switches.get(value.toLowerCase()))
 }
 
-const optionalText: Pick<Setting<Option.Option<string>>, "json" | "text"> = {
-  json: (value) => Option.map(Schema.decodeUnknownOption(Text)(value), Option.some),
-  text: (value) => (value === "" ? Option.none() : Option.some(Option.some(value)))
-}
-
 /** All settings. The key is the one in the configuration file. */
-export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerConfig[Key]> } = {
+export const settings: { readonly [Key in keyof ServerSettings]: Setting<ServerSettings[Key]> } = {
   host: {
     flag: "--host",
     env: "WAYLEAVE_HOST",
@@ -121,9 +101,15 @@ export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerCon
   tokenFile: {
     flag: "--token-file",
     env: "WAYLEAVE_TOKEN_FILE",
-    fallback: Option.none(),
     expects: "a file name",
     means: "the tokens runners may show, one a line with the names it covers; without it everybody may serve",
+    ...optionalText
+  },
+  actorsFile: {
+    flag: "--actors-file",
+    env: "WAYLEAVE_ACTORS_FILE",
+    expects: "a file name",
+    means: "where actors of Rivet's runners and what they store are kept; without it they end with the process",
     ...optionalText
   },
   json: {
@@ -133,11 +119,12 @@ export const settings: { readonly [Key in keyof ServerConfig]: Setting<ServerCon
     expects: "true or false",
     means: "write logs as JSON, one object a line",
     ...toggle
-  }
+  },
+  ...natsSettings
 }
 
 /** What the command line gave: only what was given. `configFile` names the file, and is no setting itself. */
-export type ServerFlags = { readonly [Key in keyof ServerConfig]?: unknown } & {
+export type ServerFlags = { readonly [Key in keyof ServerSettings]?: unknown } & {
   readonly configFile?: string | undefined
 }
 
@@ -181,19 +168,20 @@ export const resolve = Effect.fnUntraced(function* (
 ): Effect.fn.Return<ServerConfig, ConfigurationError, FileSystem.FileSystem> {
   const configFile = flags.configFile ?? Option.getOrUndefined(yield* envOf("WAYLEAVE_CONFIG"))
   const file = configFile === undefined ? {} : yield* readFile(configFile)
-  const setting = Effect.fnUntraced(function* <Key extends keyof ServerConfig>(key: Key) {
-    const { expects, env, fallback, flag, json, text } = settings[key]
+  yield* refusePassword(flags.nats)
+  const setting = Effect.fnUntraced(function* <Key extends keyof ServerSettings>(key: Key) {
+    const { expects, env, fallback, flag, json, secret, text } = settings[key]
     const fromFlag = flags[key]
     const fromEnv = yield* envOf(env)
-    const candidates: Array<readonly [source: string, value: Option.Option<ServerConfig[Key]>, given: unknown]> = []
-    if (fromFlag !== undefined) candidates.push([flag, json(fromFlag), fromFlag])
+    const candidates: Array<readonly [source: string, value: Option.Option<ServerSettings[Key]>, given: unknown]> = []
+    if (fromFlag !== undefined) candidates.push([flag ?? key, json(fromFlag), fromFlag])
     if (Option.isSome(fromEnv)) candidates.push([env, text(fromEnv.value), fromEnv.value])
     if (file[key] !== undefined) candidates.push([`${configFile}, key "${key}"`, json(file[key]), file[key]])
     for (const [source, value, given] of candidates) {
       if (Option.isNone(value)) {
         return yield* new ConfigurationError({
           source,
-          problem: `expected ${expects}, got ${JSON.stringify(given)}`
+          problem: `expected ${expects}${secret === true ? "" : `, got ${JSON.stringify(given)}`}`
         })
       }
     }
@@ -205,11 +193,24 @@ export const resolve = Effect.fnUntraced(function* (
     adminPort: yield* setting("adminPort"),
     domain: (yield* setting("domain")).toLowerCase(),
     tokenFile: yield* setting("tokenFile"),
-    json: yield* setting("json")
+    actorsFile: yield* setting("actorsFile"),
+    json: yield* setting("json"),
+    nats: yield* Effect.flatMap(
+      Effect.all({
+        nats: setting("nats"),
+        natsUser: setting("natsUser"),
+        natsPassword: setting("natsPassword"),
+        natsToken: setting("natsToken"),
+        natsCreds: setting("natsCreds"),
+        natsNkeyFile: setting("natsNkeyFile"),
+        natsCa: setting("natsCa")
+      }),
+      natsOptions
+    )
   }
   if (config.port !== 0 && config.port === config.adminPort) {
     return yield* new ConfigurationError({
-      source: settings.adminPort.flag,
+      source: settings.adminPort.flag ?? settings.adminPort.env,
       problem: `${config.adminPort} is the port for visitors already; the two must differ`
     })
   }

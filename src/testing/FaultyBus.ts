@@ -63,7 +63,7 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
   return {
-    subscribe: inner.subscribe,
+    ...inner,
     publish: (subject, envelopes, delivery) =>
       Effect.suspend(() => {
         const whole = inner.publish(subject, envelopes, delivery)

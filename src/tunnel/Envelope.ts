@@ -5,7 +5,7 @@
  * `replyTo` always names the sender's own subject. Envelopes pass the memory bus by reference: never mutate one.
  */
 import { Schema } from "effect"
-import { RequestFrame, ResponseFrame } from "./Frame.ts"
+import { absurd, halfCloses, isTerminal, RequestFrame, ResponseFrame } from "./Frame.ts"
 import * as Wire from "./Wire.ts"
 
 /** One stream of one gateway: as in Rivet's protocol, 4 bytes each, held as unsigned integers. */
@@ -15,16 +15,15 @@ export type RouteKey = typeof RouteKey.Type
 /** What outlives a runner's socket: 16 random bytes, as 32 hexadecimal digits. */
 export const SessionId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/)).pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type
-
 /**
  * Gateway to hub. An opening frame is meant for a runner's `name` or for one `actor`; the other is empty. `traceparent` is W3C trace context, empty
  * where the visitor's request is not traced.
  */
-export const Downlink = Schema.TaggedStruct("Downlink", {
-  replyTo: Schema.String,
-  name: Schema.String,
-  actor: Schema.String,
-  traceparent: Schema.String,
+export const Downlink = Wire.tagged(0, "Downlink", {
+  replyTo: Wire.str,
+  name: Wire.str,
+  actor: Wire.str,
+  traceparent: Wire.str,
   route: RouteKey,
   index: Wire.u16,
   frame: RequestFrame
@@ -32,9 +31,9 @@ export const Downlink = Schema.TaggedStruct("Downlink", {
 export type Downlink = typeof Downlink.Type
 
 /** Hub to gateway: from this session, over its connection of this generation. */
-export const Uplink = Schema.TaggedStruct("Uplink", {
-  replyTo: Schema.String,
-  session: Schema.String,
+export const Uplink = Wire.tagged(1, "Uplink", {
+  replyTo: Wire.str,
+  session: Wire.str,
   generation: Wire.u32,
   route: RouteKey,
   index: Wire.u16,
@@ -43,24 +42,103 @@ export const Uplink = Schema.TaggedStruct("Uplink", {
 export type Uplink = typeof Uplink.Type
 
 /** Gateway to each hub it has streams on: it lives, so its routes there keep their lease. */
-export const LeaseRenewal = Schema.TaggedStruct("LeaseRenewal", { gatewayId: Wire.u32 })
+export const LeaseRenewal = Wire.tagged(2, "LeaseRenewal", { gatewayId: Wire.u32 })
 export type LeaseRenewal = typeof LeaseRenewal.Type
 
 /**
  * Gateway to hub: a visitor's WebSocket outlived its actor's sleep and is to be put back on it, waking it where need be. Issues the route again, as an
  * opening frame does, but nothing is said to the runner: a `Credit` tells the gateway that it may go on. `index` is the place of the next message.
  */
-export const Wake = Schema.TaggedStruct("Wake", {
-  replyTo: Schema.String,
-  actor: Schema.String,
+export const Wake = Wire.tagged(3, "Wake", {
+  replyTo: Wire.str,
+  actor: Wire.str,
   route: RouteKey,
   index: Wire.u16
 })
 export type Wake = typeof Wake.Type
 
+/**
+ * One stream of a session that moves to a hub that does not know it, as the runner has it. `from` is the index of the first frame it is about to
+ * repeat, or of its next one where it repeats none; null where it has nothing with a place in the order left to say. `open` is null where the stream
+ * is over for the runner and only its last frames may have been lost; else `next` is the index it waits for, `credited` what every Credit it
+ * received came to, `granted` its first window with every Credit it sent.
+ */
+export const MovedStream = Schema.Struct({
+  route: RouteKey,
+  from: Wire.optional(Wire.u16),
+  open: Wire.optional(Schema.Struct({ next: Wire.u16, credited: Wire.uint, granted: Wire.uint }))
+})
+export type MovedStream = typeof MovedStream.Type
+
+/** Hub to gateway: a session moved here and says that these streams are its own. Are they? */
+export const RouteQuestion = Wire.tagged(4, "RouteQuestion", {
+  replyTo: Wire.str,
+  name: Wire.str,
+  session: Wire.str,
+  generation: Wire.u32,
+  streams: Wire.list(MovedStream)
+})
+export type RouteQuestion = typeof RouteQuestion.Type
+
+/** Gateway to hub: what it knows better than anybody. What it has to say on a granted stream goes to that hub from now on. */
+export const RouteAnswer = Wire.tagged(5, "RouteAnswer", {
+  session: Wire.str,
+  generation: Wire.u32,
+  granted: Wire.list(RouteKey),
+  denied: Wire.list(RouteKey)
+})
+export type RouteAnswer = typeof RouteAnswer.Type
+
+/** Hub to every hub that holds this session: here is a connection of it. Whoever has an older one lets go of it. */
+export const SessionTaken = Wire.tagged(6, "SessionTaken", {
+  session: Wire.str,
+  generation: Wire.u32,
+  hub: Wire.str
+})
+export type SessionTaken = typeof SessionTaken.Type
+
+/** Hub to gateway: these streams were here, and their session went on elsewhere over a connection of this generation. */
+export const SessionMoved = Wire.tagged(7, "SessionMoved", {
+  session: Wire.str,
+  generation: Wire.u32,
+  routes: Wire.list(RouteKey)
+})
+export type SessionMoved = typeof SessionMoved.Type
+
 /** All that the bus carries. */
-export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal, Wake])
+export const Envelope = Schema.Union([
+  Downlink,
+  Uplink,
+  LeaseRenewal,
+  Wake,
+  RouteQuestion,
+  RouteAnswer,
+  SessionTaken,
+  SessionMoved
+])
 export type Envelope = typeof Envelope.Type
+
+/**
+ * Whether its sender forgets the stream once this was published. Nobody would notice its loss then, so a bus confirms it before it says that
+ * the publish succeeded; everything else may be lost after that, for an index, a deadline or the bus's own loss tells.
+ */
+export const isLastWord = (envelope: Envelope): boolean => {
+  switch (envelope._tag) {
+    case "Uplink":
+      return isTerminal(envelope.frame)
+    case "Downlink":
+      return halfCloses(envelope.frame)
+    case "LeaseRenewal":
+    case "Wake":
+    case "RouteQuestion":
+    case "RouteAnswer":
+    case "SessionTaken":
+    case "SessionMoved":
+      return false
+    default:
+      return absurd(envelope)
+  }
+}
 
 /** Eight hexadecimal digits each: for logs and spans, never a key on the hot path. */
 export const showRoute = (route: RouteKey): string =>

@@ -1,8 +1,11 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `BusLimits.ts`.
  */
+
+import { actorLimits } from "./ActorLimits.ts"
+import { busLimits } from "./BusLimits.ts"
 import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
@@ -40,7 +43,7 @@ export const table = {
     value: 64 * KiB,
     unit: "bytes",
     why: "a request or response head with its trailers; Node's own parser stops at 16 KiB unless told otherwise",
-    enforcedBy: "gateway/Gateway.ts"
+    enforcedBy: "gateway/Admission.ts"
   },
   messageBytesMax: {
     value: 16 * MiB,
@@ -84,23 +87,11 @@ export const table = {
     why: "unsent bytes in a socket above which its writer waits, so that control frames overtake in our queue and not behind the kernel's",
     enforcedBy: "socket/MessageSocket.ts"
   },
-  inboxEnvelopesMax: {
-    value: 8192,
-    unit: "envelopes",
-    why: "a subscriber's inbox on the memory bus; credit keeps it far below, a publisher waits when it is full",
-    enforcedBy: "bus/MessageBus.ts"
-  },
-  publishTimeoutMs: {
-    value: 5_000,
+  lastWordMs: {
+    value: 1_000,
     unit: "ms",
-    why: "how long a publish may wait for a full inbox or an unconfirmed server before it has failed",
-    enforcedBy: "bus/MessageBus.ts"
-  },
-  publishAttempts: {
-    value: 3,
-    unit: "count",
-    why: "a relay tries a failed publish again before it reports the stream broken",
-    enforcedBy: "hub/Relay.ts"
+    why: "how often the end of a stream is told again while the bus cannot; for a lease, then whoever does not hear it is gone",
+    enforcedBy: "gateway/Gateway.ts"
   },
   routesMax: {
     value: 131_072,
@@ -153,8 +144,8 @@ export const table = {
   sessionGraceMs: {
     value: 5_000,
     unit: "ms",
-    why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
-    enforcedBy: "hub/Handshake.ts"
+    why: "how long a session outlives its socket, and a stream its hub: a network hiccup passes, a visitor does not wait for the dead",
+    enforcedBy: "gateway/StreamLink.ts"
   },
   abuseRefusalsMax: {
     value: 100,
@@ -205,6 +196,18 @@ export const table = {
     why: "the longest wait between two dials: a hub that came back has its runners within 5 s",
     enforcedBy: "runner/Reconnect.ts"
   },
+  leavingLingerMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how long a session that said GoAway stays with its hub all the same: what was sent to it before the hub knew still comes",
+    enforcedBy: "runner/Runner.ts"
+  },
+  sessionsLeavingMax: {
+    value: 8,
+    unit: "sessions",
+    why: "sessions of one runner that finish with hubs that go away; one more ends the oldest, with what is open on it",
+    enforcedBy: "runner/Runner.ts"
+  },
   responseStartMs: {
     value: 120_000,
     unit: "ms",
@@ -223,6 +226,18 @@ export const table = {
     why: "from an opening frame to the hub's first word, which it says at once: silence means that hub is gone",
     enforcedBy: "gateway/StreamLink.ts"
   },
+  placementMs: {
+    value: 60_000,
+    unit: "ms",
+    why: "from the hub's word that it has a stream for an actor to the word which runner hosts it: the hub itself gives up earlier, this is for one that went silent",
+    enforcedBy: "gateway/StreamLink.ts"
+  },
+  queryMs: {
+    value: 15_000,
+    unit: "ms",
+    why: "how long finding or creating the actor that a request asks for by name and key may take",
+    enforcedBy: "gateway/ActorQuery.ts"
+  },
   closeLingerMs: {
     value: 5_000,
     unit: "ms",
@@ -240,60 +255,6 @@ export const table = {
     unit: "bytes",
     why: "0 is no limit: bodies stream and cost one window; operators set theirs",
     enforcedBy: "gateway/Gateway.ts"
-  },
-  kvKeyBytesMax: {
-    value: 2046,
-    unit: "bytes",
-    why: "a key in an actor's store, and a prefix or bound in a query: Rivet's 2 KiB less the two bytes it adds to each",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvValueBytesMax: {
-    value: 128 * KiB,
-    unit: "bytes",
-    why: "a value in an actor's store, as Rivet has it",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvKeysMax: {
-    value: 128,
-    unit: "count",
-    why: "keys of one get or delete, entries of one put, as Rivet has it; a get then stays below 17 MiB",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvPutBytesMax: {
-    value: 976 * KiB,
-    unit: "bytes",
-    why: "keys and values of one put together, each key with two bytes more, as Rivet has it",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvStoreBytesMax: {
-    value: 10 * 1024 * MiB,
-    unit: "bytes",
-    why: "all that one actor keeps, as Rivet has it; a put that would go beyond is refused whole",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvListEntriesDefault: {
-    value: 16_384,
-    unit: "count",
-    why: "entries of a list that names no limit of its own, as Rivet has it",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvListEntriesMax: {
-    value: 21_845,
-    unit: "count",
-    why: "entries of a list whatever limit it names: a message holds 65,536 elements at most, and an entry is three",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvListBytesMax: {
-    value: 31 * MiB,
-    unit: "bytes",
-    why: "a list's answer on the wire: Rivet's clients cannot decode a message of 32 MiB. Who wants the rest asks again from behind the last key",
-    enforcedBy: "actor/KvRules.ts"
-  },
-  kvMemoryBytesMax: {
-    value: 256 * MiB,
-    unit: "bytes",
-    why: "all stores of actors that are kept in memory, with 256 bytes for each entry's objects",
-    enforcedBy: "actor/ActorKv.ts"
   },
   accessLogLinesMax: {
     value: 4096,
@@ -331,12 +292,20 @@ export const table = {
     why: "how long a closing server waits for sockets to end by themselves before it cuts them",
     enforcedBy: "server/NodeServer.ts"
   },
+  drainNoticeMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
+    enforcedBy: "hub/Hub.ts"
+  },
   drainMs: {
     value: 20_000,
     unit: "ms",
     why: "how long open streams may finish after the first SIGTERM",
     enforcedBy: "server/Server.ts"
-  }
+  },
+  ...actorLimits,
+  ...busLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */

@@ -112,17 +112,5 @@ export const rivetLimits = {
     unit: "ms",
     why: "how long an actor's start waits for its WebSockets to be asleep; a visitor who does not take a message in that time loses its own",
     enforcedBy: "hub/rivet/ActorCommands.ts"
-  },
-  runnerLostMs: {
-    value: 15_000,
-    unit: "ms",
-    why: "how long a Rivet runner may be away before its actors are lost; told to the runner, which stops them after as long",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
-  },
-  actorStopMs: {
-    value: 1_800_000,
-    unit: "ms",
-    why: "how long an actor may take to stop; told to the runner",
-    enforcedBy: "hub/rivet/RivetHandshake.ts"
   }
 } as const satisfies Readonly<Record<string, Limit>>

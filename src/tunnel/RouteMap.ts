@@ -37,4 +37,10 @@ export class RouteMap<A> {
   *values(): Iterable<A> {
     for (const requests of this.gateways.values()) yield* requests.values()
   }
+
+  *routes(): Iterable<RouteKey> {
+    for (const [gatewayId, requests] of this.gateways) {
+      for (const requestId of requests.keys()) yield { gatewayId, requestId }
+    }
+  }
 }

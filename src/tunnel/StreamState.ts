@@ -8,7 +8,8 @@ import { absurd, type RequestFrame, type ResponseFrame } from "./Frame.ts"
 
 /**
  * `Uploading`: the request body is under way, no head yet. `Awaiting`: the whole request was sent, no head yet. `Conversing`: both bodies are
- * under way. `Answering`: only the answer's. A WebSocket the app refuses with a body goes from `SocketOpening` to `Answering`.
+ * under way. `Answering`: only the answer's. A WebSocket the app refuses with a body goes from `SocketOpening` to `Answering`; one that it
+ * accepted as able to hibernate is `SocketLasting`, and `SocketAsleep` while nobody holds its other end. Its hub's `Credit` wakes it.
  */
 export type StreamState =
   | "Idle"
@@ -18,6 +19,8 @@ export type StreamState =
   | "Answering"
   | "SocketOpening"
   | "SocketOpen"
+  | "SocketLasting"
+  | "SocketAsleep"
   | "Ended"
 
 /** A request frame as far as the state of its stream depends on it. */
@@ -41,9 +44,11 @@ export type ResponseEvent =
   | "responseEnd"
   | "responseAbort"
   | "socketAccept"
+  | "socketAcceptLasting"
   | "messageUp"
   | "messageAck"
   | "closeUp"
+  | "sleepUp"
   | "creditUp"
 
 /** What to do with the frame, and the state after it. A violation ends the stream: what follows it is ignored. */
@@ -74,9 +79,11 @@ const forbidden: Readonly<Record<RequestEvent | ResponseEvent, Step>> = {
   responseEnd: violation,
   responseAbort: violation,
   socketAccept: violation,
+  socketAcceptLasting: violation,
   messageUp: violation,
   messageAck: violation,
   closeUp: violation,
+  sleepUp: violation,
   creditUp: violation
 }
 
@@ -142,10 +149,12 @@ export const table: Readonly<Record<StreamState, Readonly<Record<RequestEvent | 
     // A 1xx has no place in front of a 101, and does no harm.
     informational: ignored("SocketOpening"),
     socketAccept: to("SocketOpen"),
+    socketAcceptLasting: to("SocketLasting"),
     response: ended,
     responseStreamed: to("Answering"),
     // An app that closes without having accepted refuses.
-    closeUp: ended
+    closeUp: ended,
+    sleepUp: ended
   },
   SocketOpen: {
     ...open("SocketOpen"),
@@ -153,7 +162,34 @@ export const table: Readonly<Record<StreamState, Readonly<Record<RequestEvent | 
     closeDown: ended,
     messageUp: to("SocketOpen"),
     messageAck: to("SocketOpen"),
-    closeUp: ended
+    closeUp: ended,
+    // Never said to be able to hibernate: for its visitor this is an end like any other.
+    sleepUp: ended
+  },
+  SocketLasting: {
+    ...open("SocketLasting"),
+    messageDown: to("SocketLasting"),
+    closeDown: ended,
+    messageUp: to("SocketLasting"),
+    messageAck: to("SocketLasting"),
+    closeUp: ended,
+    sleepUp: to("SocketAsleep")
+  },
+  SocketAsleep: {
+    ...forbidden,
+    // Given up by its gateway: the hub is told, so that it need not keep a place for it.
+    requestAbort: ended,
+    closeDown: ended,
+    creditDown: ignored("SocketAsleep"),
+    // What was on its way from the attachment before.
+    messageUp: ignored("SocketAsleep"),
+    messageAck: ignored("SocketAsleep"),
+    // Runner and hub may both say it.
+    sleepUp: ignored("SocketAsleep"),
+    closeUp: ended,
+    // It could not be woken, this time.
+    responseAbort: to("SocketAsleep"),
+    creditUp: to("SocketLasting")
   },
   Ended: over("Ended")
 }
@@ -196,13 +232,13 @@ export const responseEvent = (frame: ResponseFrame): ResponseEvent => {
     case "ResponseAbort":
       return "responseAbort"
     case "WebSocketOpen":
-      return "socketAccept"
+      return frame.canHibernate ? "socketAcceptLasting" : "socketAccept"
     case "WebSocketMessage":
       return "messageUp"
     case "WebSocketMessageAck":
       return "messageAck"
     case "WebSocketClose":
-      return "closeUp"
+      return frame.hibernate ? "sleepUp" : "closeUp"
     case "Credit":
       return "creditUp"
     default:

@@ -20,18 +20,20 @@ const get = Effect.fnUntraced(function* (path: string) {
   return { status: response.status, type: response.headers["content-type"], body: yield* response.text }
 })
 
-it.live("is ready only between start and drain, and alive throughout", () =>
+it.live("is ready only between start and drain while the bus is in reach, and alive throughout", () =>
   Effect.gen(function* () {
     const health = yield* Health.Health
     const ask = Effect.all([get("/health/live"), get("/health/ready")])
     const seen: Array<readonly [number, number, string]> = []
-    for (const readiness of ["starting", "ready", "draining", "ready"] as const) {
+    for (const readiness of ["starting", "ready", "disconnected", "ready", "draining", "ready"] as const) {
       yield* health.become(readiness)
       const [live, ready] = yield* ask
       seen.push([live.status, ready.status, ready.body])
     }
     assert.deepStrictEqual(seen, [
       [200, 503, '{"status":"starting"}'],
+      [200, 200, '{"status":"ready"}'],
+      [200, 503, '{"status":"disconnected"}'],
       [200, 200, '{"status":"ready"}'],
       [200, 503, '{"status":"draining"}'],
       [200, 503, '{"status":"draining"}']

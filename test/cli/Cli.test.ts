@@ -80,8 +80,9 @@ describe.concurrent("wayleave", () => {
     [["serve", "--port", "http"], /port/],
     [["serve", "--port", "99999"], /--port: expected a port from 0 to 65535, got 99999/],
     [["serve"], /WAYLEAVE_PORT: expected a port/, { WAYLEAVE_PORT: "http" }],
-    [["serve", "--nats", "nats://127.0.0.1"], /--nats: clusters over NATS are not part of this version/],
-    [["serve"], /--nats/, { WAYLEAVE_NATS: "nats://127.0.0.1" }],
+    [["serve", "--nats", "http://127.0.0.1"], /--nats: expected NATS servers such as nats:/],
+    [["serve", "--nats", "nats://u:p@127.0.0.1"], /--nats: a user and password do not belong on a command line/],
+    [["serve"], /WAYLEAVE_NATS: expected NATS servers/, { WAYLEAVE_NATS: "127.0.0.1:4222,," }],
     [["serve", "--host", "0.0.0.0", ...anyPort], /refusing to listen on 0\.0\.0\.0 without a token file/],
     [
       ["serve", "--token-file", "/nonexistent/tokens", ...anyPort],

@@ -16,6 +16,8 @@ export interface Ended {
 /** A started process. */
 export interface CommandProcess {
   readonly child: ChildProcess
+  /** What was said on standard output so far. */
+  readonly output: () => string
   /** Waits until standard output matches; fails with all that was said where the process ends first. */
   readonly said: (pattern: RegExp) => Effect.Effect<RegExpExecArray, Error>
   readonly ended: Effect.Effect<Ended>
@@ -37,7 +39,8 @@ export const start = (args: ReadonlyArray<string>, env: Readonly<Record<string, 
 export const startByNpx = (args: ReadonlyArray<string>) =>
   launch("sh", ["-c", '"$0" "$@"; :', process.execPath, main, ...args], { npm_command: "exec" })
 
-const launch = (command: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
+/** Starts any program. */
+export const launch = (command: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
   Effect.acquireRelease(
     Effect.sync((): CommandProcess => {
       const child = spawn(command, args, {
@@ -75,6 +78,7 @@ const launch = (command: string, args: ReadonlyArray<string>, env: Readonly<Reco
         })
       return {
         child,
+        output: () => stdout,
         said: (pattern) =>
           until(() => {
             const match = pattern.exec(stdout)

@@ -1,16 +1,41 @@
 /** What every bus owes gateways and hubs. Run it on a live clock: a real bus has one. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, type Layer, Queue, type Scope, Stream } from "effect"
+import { Deferred, Effect, Fiber, type Layer, Queue, type Scope, Stream, SubscriptionRef } from "effect"
 import { MessageBus } from "../../src/bus/MessageBus.ts"
 import type { Envelope } from "../../src/tunnel/Envelope.ts"
+import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
 
 /** An envelope that can be told apart. */
 export const numbered = (n: number): Envelope => ({ _tag: "LeaseRenewal", gatewayId: n })
 
-const take = (stream: Stream.Stream<Envelope>, n: number) =>
-  Effect.map(Stream.runCollect(Stream.take(stream, n)), (all) =>
-    all.map((envelope) => (envelope._tag === "LeaseRenewal" ? envelope.gatewayId : -1))
-  )
+const uplink = (frame: ResponseFrame, index: number): Envelope => ({
+  _tag: "Uplink",
+  replyTo: "s.hub",
+  session: "",
+  generation: 0,
+  route: { gatewayId: 0, requestId: 0 },
+  index,
+  frame
+})
+
+/** The same as a last word, which a bus confirms. */
+export const ending = (n: number): Envelope => uplink({ _tag: "ResponseAbort", code: "cancelled", message: "" }, n)
+
+const chunk = (body: Uint8Array): Envelope => uplink({ _tag: "ResponseChunk", body, finish: false }, 0)
+
+/** The number of a `numbered` or an `ending`. */
+export const numberOf = (envelope: Envelope): number => {
+  if (envelope._tag === "LeaseRenewal") return envelope.gatewayId
+  assert(envelope._tag === "Uplink")
+  return envelope.index
+}
+
+/** The numbers of the next `n` envelopes. */
+export const take = (stream: Stream.Stream<Envelope>, n: number) =>
+  Effect.map(Stream.runCollect(Stream.take(stream, n)), (all) => all.map(numberOf))
+
+const atOnce = { startImmediately: true } as const
 
 export const messageBusContract = (name: string, layer: Layer.Layer<MessageBus>): void => {
   const test = (title: string, body: Effect.Effect<void, unknown, MessageBus | Scope.Scope>) =>
@@ -91,6 +116,110 @@ export const messageBusContract = (name: string, layer: Layer.Layer<MessageBus>)
       yield* Effect.yieldNow
       yield* bus.publish("s.wait", [numbered(5)], "each")
       assert.deepStrictEqual(yield* Fiber.join(fiber), [5])
+    })
+  )
+  test(
+    "delivers to a subscriber only what it subscribed for",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      const each = yield* bus.subscribe("s.kinds", ["each"])
+      assert.strictEqual((yield* Effect.flip(bus.publish("s.kinds", [numbered(1)], "one"))).reason, "NoResponders")
+      const one = yield* bus.subscribe("s.kinds", ["one"])
+      yield* bus.publish("s.kinds", [numbered(2)], "each")
+      yield* bus.publish("s.kinds", [numbered(3)], "one")
+      assert.deepStrictEqual(yield* take(each, 1), [2])
+      assert.deepStrictEqual(yield* take(one, 1), [3])
+    })
+  )
+  test(
+    "keeps the order of publishes that are under way at once",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      const inbox = yield* bus.subscribe("s.order")
+      const frames = Array.from({ length: 300 }, (_, i) => (i % 3 === 0 ? ending(i) : numbered(i)))
+      yield* Effect.forkScoped(
+        Effect.forEach(frames, (frame) => Effect.forkChild(bus.publish("s.order", [frame], "each"), atOnce), {
+          discard: true
+        })
+      )
+      assert.deepStrictEqual(
+        yield* take(inbox, 300),
+        frames.map((_, i) => i)
+      )
+    })
+  )
+  test(
+    "carries every byte of a batch that is larger than one message of a server",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      const inbox = yield* bus.subscribe("s.large")
+      const bodies = Array.from({ length: 40 }, (_, i) => new Uint8Array(64 * 1024).fill(i))
+      const arrived = yield* Effect.forkScoped(Stream.runCollect(Stream.take(inbox, bodies.length)))
+      yield* bus.publish("s.large", bodies.map(chunk), "each")
+      const got = (yield* Fiber.join(arrived)).map((envelope) =>
+        envelope._tag === "Uplink" && envelope.frame._tag === "ResponseChunk" ? envelope.frame.body : undefined
+      )
+      assert.isTrue(got.every((body, i) => Buffer.compare(body as Uint8Array, bodies[i] as Uint8Array) === 0))
+    })
+  )
+  test(
+    "asks one of those that respond, and brings its answer back",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      const next = (by: number) => (question: Envelope) => Effect.succeed(numbered(numberOf(question) + by))
+      yield* bus.respond("q.group", next(100))
+      yield* bus.respond("q.group", next(200))
+      const answers = yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, i) => i),
+        (i) => Effect.map(bus.request("q.group", numbered(i)), (answer) => numberOf(answer) - i),
+        { concurrency: 10 }
+      )
+      assert.sameMembers([...new Set(answers)], [100, 200])
+    })
+  )
+  test(
+    "says at once when there is nobody to ask, also while somebody subscribes to that subject",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      yield* bus.subscribe("q.nobody")
+      const error = yield* Effect.flip(bus.request("q.nobody", numbered(1)))
+      assert.deepInclude(error, { _tag: "BusError", reason: "NoResponders", subject: "q.nobody" })
+      yield* Effect.scoped(bus.respond("q.nobody", Effect.succeed))
+      assert.strictEqual((yield* Effect.flip(bus.request("q.nobody", numbered(1)))).reason, "NoResponders")
+    })
+  )
+  test(
+    "waits its time for an answer and no longer",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      yield* bus.respond("q.silent", () => Effect.never)
+      assert.strictEqual((yield* Effect.flip(bus.request("q.silent", numbered(1)))).reason, "Timeout")
+    })
+  )
+  test(
+    "refuses questions beyond what a responder takes at once, and takes the next when one is answered",
+    Effect.gen(function* () {
+      const bus = yield* MessageBus
+      const gate = yield* Deferred.make<void>()
+      const asked = yield* Queue.unbounded<void>()
+      yield* bus.respond("q.busy", (question) =>
+        Queue.offer(asked, undefined).pipe(Effect.andThen(Deferred.await(gate)), Effect.as(question))
+      )
+      const ask = bus.request("q.busy", numbered(1))
+      const waiting = yield* Effect.forEach(Array.from({ length: limits.questionsMax }), () =>
+        Effect.forkChild(ask, atOnce)
+      )
+      yield* Effect.replicateEffect(Queue.take(asked), limits.questionsMax, { discard: true })
+      assert.strictEqual((yield* Effect.flip(ask)).reason, "Full")
+      yield* Deferred.succeed(gate, undefined)
+      for (const fiber of waiting) yield* Fiber.join(fiber)
+      assert.strictEqual(numberOf(yield* ask), 1)
+    })
+  )
+  test(
+    "is in reach",
+    Effect.gen(function* () {
+      assert.isTrue(yield* SubscriptionRef.get((yield* MessageBus).connected))
     })
   )
 }

@@ -72,7 +72,7 @@ it("metrics.md is what the source counts", async () => {
 
 it("configuration.md is what ServerConfig.ts accepts", async () => {
   const body = Object.entries(settings).map(([key, { env, expects, fallback, flag, means }]) => [
-    `\`${flag}\``,
+    flag === undefined ? "none" : `\`${flag}\``,
     `\`${env}\``,
     `\`${key}\``,
     Option.isOption(fallback) ? "none" : `\`${fallback}\``,

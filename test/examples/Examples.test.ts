@@ -34,7 +34,9 @@ const serverLayer = Server.layer({
   adminPort: 0,
   domain: "localhost",
   tokenFile: Option.none(),
-  json: false
+  actorsFile: Option.none(),
+  json: false,
+  nats: Option.none()
 }).pipe(Layer.provide(NodeFileSystem.layer))
 
 describe("docs/examples", () => {

@@ -4,7 +4,7 @@ import { layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.t
 import * as Subject from "../../src/bus/Subject.ts"
 import { type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { type StreamEnd, StreamObserver, type StreamStart } from "../../src/gateway/StreamObserver.ts"
-import type { Downlink, Envelope, Uplink } from "../../src/tunnel/Envelope.ts"
+import type { Downlink, Envelope, Uplink, Wake } from "../../src/tunnel/Envelope.ts"
 import type { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import { SendSequence } from "../../src/tunnel/Sequence.ts"
@@ -102,34 +102,47 @@ export class Conversation {
   }
 }
 
-/** Listens for a name and on its own subject until the scope closes. It says nothing of itself: even the first Credit is the test's. */
-export const fakeHub = Effect.fnUntraced(function* (name = "web", hubId = "h1", session = "a".repeat(32)) {
+/** What a hub under the test's control does: it says nothing of itself, even the first Credit is the test's. */
+const listenOn = Effect.fnUntraced(function* (subject: string, hubId: string, session: string) {
   const bus = yield* MessageBus
   const hub = Subject.ofHub("default", hubId)
   const openings = yield* Queue.unbounded<Conversation>()
+  const wakes = yield* Queue.unbounded<Wake>()
+  const told: Array<Envelope> = []
   const conversations = new Map<number, Conversation>()
   const leases: Array<number> = []
+  const conversation = (opening: Downlink): Conversation => {
+    const made = new Conversation(bus, hub, opening, session)
+    conversations.set(opening.route.requestId, made)
+    return made
+  }
   const hear = (envelopes: ReadonlyArray<Envelope>) => {
     for (const envelope of envelopes) {
       if (envelope._tag === "LeaseRenewal") leases.push(envelope.gatewayId)
       if (!isDown(envelope)) continue
       const { frame, route } = envelope
       if (frame._tag === "RequestStart" || frame._tag === "WebSocketOpen") {
-        const conversation = new Conversation(bus, hub, envelope, session)
-        conversations.set(route.requestId, conversation)
-        Queue.offerUnsafe(openings, conversation)
+        Queue.offerUnsafe(openings, conversation(envelope))
       } else conversations.get(route.requestId)?.hear(envelope)
     }
   }
-  const listen = Effect.fnUntraced(function* (subject: string) {
-    const inbox = yield* bus.subscribe(subject)
-    yield* Effect.forkScoped(Stream.runForEachArray(inbox, (batch) => Effect.sync(() => hear(batch))))
+  const listen = Effect.fnUntraced(function* (on: string, take: (batch: ReadonlyArray<Envelope>) => void) {
+    const inbox = yield* bus.subscribe(on)
+    yield* Effect.forkScoped(Stream.runForEachArray(inbox, (batch) => Effect.sync(() => take(batch))))
   })
-  yield* listen(Subject.ofName("default", name))
-  yield* listen(hub)
+  yield* listen(subject, (batch) => {
+    for (const envelope of batch) if (envelope._tag === "Wake") Queue.offerUnsafe(wakes, envelope)
+    hear(batch)
+  })
+  yield* listen(hub, (batch) => {
+    told.push(...batch)
+    hear(batch)
+  })
   return {
     hub,
     leases,
+    /** A stream as if its opening frame had come here as well. */
+    conversation,
     /** The next stream that is opened, its hub's first Credit not yet sent. */
     opened: Queue.take(openings),
     /** The next stream, greeted as a real hub does at once. */
@@ -137,6 +150,20 @@ export const fakeHub = Effect.fnUntraced(function* (name = "web", hubId = "h1", 
       const { frame } = conversation.opening
       const streamed = frame._tag === "WebSocketOpen" || (frame._tag === "RequestStart" && frame.streamed)
       return conversation.greet(streamed ? limits.windowBytesInitial : 0)
-    })
+    }),
+    /** The next wake that came for anybody who controls actors. */
+    wake: Queue.take(wakes),
+    /** Those that came so far and were not taken. */
+    wakes: Effect.andThen(settle, Queue.clear(wakes)),
+    /** Everything that came to this hub's own subject since it was last asked, in order. */
+    told: Effect.map(settle, () => told.splice(0))
   }
 })
+
+/** Listens for a name and on its own subject until the scope closes. */
+export const fakeHub = (name = "web", hubId = "h1", session = "a".repeat(32)) =>
+  listenOn(Subject.ofName("default", name), hubId, session)
+
+/** The hub that controls actors: listens for them and on its own subject. */
+export const actorHub = (hubId = "h1", session = "a".repeat(32)) =>
+  listenOn(Subject.ofActors("default"), hubId, session)

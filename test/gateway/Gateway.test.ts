@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Gateway, type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import * as GatewayMetrics from "../../src/gateway/GatewayMetrics.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
@@ -197,23 +197,183 @@ describe("hubs", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  it.effect("that nobody answers for any more are gone, and their streams with them", () =>
-    Effect.gen(function* () {
-      const scope = yield* Scope.make()
-      const hub = yield* Scope.provide(fakeHub(), scope)
-      const lost = yield* visit()
+  it.effect(
+    "that nobody answers for any more are gone, and their streams with them unless they are heard of elsewhere",
+    () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const hub = yield* Scope.provide(fakeHub(), scope)
+        const lost = yield* visit()
+        const app = yield* hub.next
+        yield* app.reply(head(true))
+        yield* settle
+        yield* Scope.close(scope, Exit.void)
+        yield* settle
+        yield* TestClock.adjust(limits.leaseRenewalMs)
+        yield* TestClock.adjust(limits.sessionGraceMs - 1)
+        assert.strictEqual(lost.visitor.answer.state, "open")
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* lost.visitor.received).state, "broken")
+        yield* settle
+        const gateway = yield* Gateway
+        assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      }).pipe(Effect.provide(gatewayAlone()))
+  )
+})
+
+describe("a hub that has a stream which the gateway has not", () => {
+  const abort = { _tag: "RequestAbort", code: "unknown_route" } as const
+
+  it.effect("is told so at its first word: the opening frame was reported as lost, and arrived", () => {
+    const failingOnce = Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (bus) => ({
+        ...bus,
+        publish: (subject, envelopes, delivery) => {
+          const arrives = bus.publish(subject, envelopes, delivery)
+          const opens = envelopes.some(
+            (envelope) => envelope._tag === "Downlink" && envelope.frame._tag === "RequestStart"
+          )
+          return opens ? Effect.andThen(arrives, Effect.fail(new BusError({ subject, reason: "Timeout" }))) : arrives
+        }
+      }))
+    ).pipe(Layer.provide(busMemory))
+    return Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      assert.strictEqual((yield* visitor.received).status, 502)
       const app = yield* hub.next
-      yield* app.reply(head(true))
+      assert.deepStrictEqual(yield* app.next, abort)
+      // What else comes of it is late, as the hub will know.
+      yield* app.reply(head(false))
       yield* settle
-      yield* Scope.close(scope, Exit.void)
-      yield* settle
-      yield* TestClock.adjust(limits.leaseRenewalMs)
-      assert.strictEqual((yield* lost.visitor.received).state, "broken")
-      yield* settle
-      const gateway = yield* Gateway
-      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      assert.deepStrictEqual(yield* app.pending, [])
+    }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(failingOnce))))
+  })
+
+  it.effect("is told so at its first word: the opening frame arrived twice, and another session has the stream", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const second = yield* fakeHub("elsewhere", "h2", "b".repeat(32))
+      const { visitor } = yield* visit()
+      const app = yield* hub.next
+      const other = second.conversation(app.opening)
+      yield* other.greet(0)
+      assert.deepStrictEqual(yield* other.next, abort)
+      yield* app.reply(head(false, "mine"))
+      assert.strictEqual((yield* visitor.received).state, "complete")
+      assert.strictEqual(visitor.text, "mine")
+      assert.deepStrictEqual(yield* app.pending, [])
     }).pipe(Effect.provide(gatewayAlone()))
   )
+})
+
+describe("a bus that is away", () => {
+  /** A bus that fails whatever the gateway says while it is away. */
+  const awayBus = (gone: { away: boolean; tries?: number }) =>
+    Layer.effect(
+      MessageBus,
+      Effect.map(MessageBus, (bus) => ({
+        ...bus,
+        publish: (subject, envelopes, delivery) =>
+          Effect.suspend(() => {
+            if (!gone.away || envelopes.every(({ _tag }) => _tag === "Uplink")) {
+              return bus.publish(subject, envelopes, delivery)
+            }
+            gone.tries = (gone.tries ?? 0) + 1
+            return Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+          })
+      }))
+    ).pipe(Layer.provide(busMemory))
+  const gatewayOn = (gone: { away: boolean; tries?: number }) =>
+    gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(awayBus(gone)))
+  const opened = Effect.gen(function* () {
+    const hub = yield* fakeHub()
+    const { visitor } = yield* visit()
+    const app = yield* hub.next
+    yield* app.reply(head(true))
+    yield* settle
+    return { hub, visitor }
+  })
+  const renewals = (times: number) =>
+    Effect.replicateEffect(Effect.andThen(TestClock.adjust(limits.leaseRenewalMs), settle), times, { discard: true })
+
+  for (const [times, returns] of [
+    [4, false],
+    [3, true]
+  ] as const) {
+    const then = returns ? "and comes back when the lease has run out" : "and does not come back"
+    it.effect(`for a lease ${then} costs the streams that their hub has ended meanwhile`, () => {
+      const gone = { away: false }
+      return Effect.gen(function* () {
+        const { visitor } = yield* opened
+        yield* renewals(1)
+        gone.away = true
+        yield* renewals(times - 1)
+        assert.strictEqual(visitor.answer.state, "open")
+        if (returns) {
+          // The renewal that is under way when the lease runs out arrives, and too late.
+          yield* renewals(1)
+          gone.away = false
+        }
+        const late = yield* visit()
+        yield* renewals(1)
+        assert.strictEqual(visitor.answer.state, "broken")
+        if (returns) assert.strictEqual(late.visitor.answer.state, "open")
+      }).pipe(Effect.provide(gatewayOn(gone)))
+    })
+  }
+
+  it.effect("is told a last word again until it takes it, and no visitor waits for that", () => {
+    const gone = { away: false }
+    return Effect.gen(function* () {
+      const gateway = yield* Gateway
+      const hub = yield* fakeHub()
+      const { fiber, visitor } = yield* visit()
+      const app = yield* hub.next
+      gone.away = true
+      visitor.leave()
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* app.pending, [])
+      gone.away = false
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.deepStrictEqual(yield* app.pending, [{ _tag: "RequestAbort", code: "cancelled" }])
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* app.pending, [])
+    }).pipe(Effect.provide(gatewayOn(gone)))
+  })
+
+  it.effect("is not told for longer than a hub keeps routes of a gateway that is silent", () => {
+    const gone = { away: false, tries: 0 }
+    return Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      yield* hub.next
+      gone.away = true
+      visitor.leave()
+      yield* settle
+      yield* TestClock.adjust(limits.leaseMs * 3)
+      // The one that failed, its repetitions, and no lease to renew.
+      assert.strictEqual(gone.tries, 2 + limits.leaseMs / 1_000)
+    }).pipe(Effect.provide(gatewayOn(gone)))
+  })
+
+  it.effect("for less than a lease costs nothing", () => {
+    const gone = { away: false }
+    return Effect.gen(function* () {
+      const { hub, visitor } = yield* opened
+      yield* renewals(1)
+      gone.away = true
+      yield* renewals(2)
+      gone.away = false
+      yield* renewals(10)
+      assert.strictEqual(visitor.answer.state, "open")
+      assert.strictEqual(hub.leases.length, 11)
+    }).pipe(Effect.provide(gatewayOn(gone)))
+  })
 })
 
 describe("a fault of the gateway's own", () => {

@@ -509,7 +509,7 @@ describe("failures", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  it.effect("a hub that the bus cannot reach any more is runner_lost, and the upload ends", () => {
+  it.effect("a hub that the bus cannot reach is runner_lost, and is told of it as soon as it can be", () => {
     let reachable = true
     const failing = Layer.effect(
       MessageBus,
@@ -517,21 +517,27 @@ describe("failures", () => {
         MessageBus.of({
           ...bus,
           publish: (subject, envelopes, delivery) =>
-            reachable || !subject.includes(".hub.")
-              ? bus.publish(subject, envelopes, delivery)
-              : Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+            Effect.suspend(() =>
+              reachable || !subject.includes(".hub.")
+                ? bus.publish(subject, envelopes, delivery)
+                : Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+            )
         })
       )
     ).pipe(Layer.provide(busMemory))
     return Effect.gen(function* () {
       const hub = yield* fakeHub()
       const { visitor } = yield* visit({ method: "POST", hasBody: true })
-      yield* hub.next
+      const app = yield* hub.next
       yield* settle
       reachable = false
       visitor.send(text("x"))
       assert.strictEqual((yield* visitor.received).status, 502)
       assert.include(visitor.text, "runner_lost")
+      yield* TestClock.adjust(3 * limits.lastWordMs)
+      reachable = true
+      yield* TestClock.adjust(limits.lastWordMs)
+      assert.deepStrictEqual(yield* app.next, { _tag: "RequestAbort", code: "publish_failed" })
       yield* atRest
     }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(failing))))
   })
@@ -580,11 +586,24 @@ describe("a second attempt", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  it.effect("is not made once the hub has taken the request", () =>
+  it.effect("is made after the hub's first word too, where the runner left without having seen the request", () =>
     Effect.gen(function* () {
       const hub = yield* fakeHub()
       const { visitor } = yield* visit()
+      yield* (yield* hub.next).reply(abort("no_runner"))
+      yield* (yield* hub.next).reply(head(false, "ok"))
+      assert.strictEqual((yield* visitor.received).status, 200)
+      yield* atRest
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("is not made once more of the body has left than the opening frame holds", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({ method: "POST", hasBody: true })
       const app = yield* hub.next
+      visitor.send(bytes(10))
+      assert.deepInclude(yield* app.next, { _tag: "RequestChunk" })
       yield* app.reply(abort("draining"))
       assert.strictEqual((yield* visitor.received).status, 503)
       assert.deepStrictEqual(tags(yield* app.pending), [])

@@ -99,6 +99,26 @@ describe("a WebSocket", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
+  for (const [offered, chosen, selected] of [
+    ["chat, rivet", "", "rivet"],
+    ["chat, rivet", "chat", "chat"],
+    ["chat", "", ""]
+  ] as const) {
+    it.effect(`offered "${offered}" to an app that chose "${chosen}" selects "${selected}"`, () =>
+      Effect.gen(function* () {
+        const hub = yield* fakeHub()
+        const { visitor } = yield* visit({
+          headers: [
+            ["Host", "web.localhost"],
+            ["Sec-WebSocket-Protocol", offered]
+          ]
+        })
+        yield* (yield* hub.next).reply(accept(chosen === "" ? [] : [["sec-websocket-protocol", chosen]]))
+        assert.strictEqual((yield* accepted(visitor)).socket.protocol, selected)
+      }).pipe(Effect.provide(gatewayAlone()))
+    )
+  }
+
   it.effect("carries text, binary, empty and fragmented messages both ways, in order", () =>
     Effect.gen(function* () {
       const { app, socket } = yield* connected

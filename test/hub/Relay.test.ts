@@ -1,75 +1,18 @@
-/**
- * The rule this project exists for, as a whole matrix: every response frame × every state of its route × every fate of the publish. What must
- * happen is written down once, in `expected`; the relay, the store and the bus are the real ones but for the publish itself.
- */
+/** What the relay does with batches: the order of its three steps, what it tells of them, and what it leaves alone. One frame in every state is `Matrix.test.ts`. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Metric, Stream } from "effect"
+import { Deferred, Effect, Fiber, Layer, Metric } from "effect"
 import { TestClock } from "effect/testing"
-import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory, type Delivery, MessageBus } from "../../src/bus/MessageBus.ts"
 import * as HubMetrics from "../../src/hub/HubMetrics.ts"
-import { makeRelay, type Relayed } from "../../src/hub/Relay.ts"
+import { makeRelay } from "../../src/hub/Relay.ts"
 import { layerMemory, RouteStore } from "../../src/route/RouteStore.ts"
-import { SessionId, type Uplink } from "../../src/tunnel/Envelope.ts"
-import { isTerminal, type ResponseFrame } from "../../src/tunnel/Frame.ts"
-
-const bytes = new Uint8Array([1, 2, 3])
-
-/** One of each, and both kinds of those that may or may not be terminal. A variant that is missing here does not compile. */
-const variants: {
-  readonly [Tag in ResponseFrame["_tag"]]: ReadonlyArray<Extract<ResponseFrame, { readonly _tag: Tag }>>
-} = {
-  Informational: [{ _tag: "Informational", status: 103, headers: [] }],
-  ResponseStart: [
-    { _tag: "ResponseStart", status: 200, headers: [], body: bytes, streamed: false },
-    { _tag: "ResponseStart", status: 200, headers: [], body: bytes, streamed: true }
-  ],
-  ResponseChunk: [
-    { _tag: "ResponseChunk", body: bytes, finish: false },
-    { _tag: "ResponseChunk", body: bytes, finish: true }
-  ],
-  ResponseTrailers: [{ _tag: "ResponseTrailers", headers: [] }],
-  ResponseAbort: [{ _tag: "ResponseAbort", code: "app_failed", message: "" }],
-  WebSocketOpen: [{ _tag: "WebSocketOpen", headers: [], canHibernate: false }],
-  WebSocketMessage: [{ _tag: "WebSocketMessage", data: bytes, binary: true, finish: true }],
-  WebSocketMessageAck: [{ _tag: "WebSocketMessageAck", index: 3 }],
-  WebSocketClose: [{ _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false }],
-  Credit: [{ _tag: "Credit", bytes: 10 }]
-}
-
-const states = ["Unknown", "Open", "Foreign", "Closing", "HalfClosed", "Closed"] as const
-type State = (typeof states)[number]
-const fates = ["succeeds", "fails", "is interrupted"] as const
-type Fate = (typeof fates)[number]
-
-interface Outcome {
-  /** How often the bus was asked to take the frame; a failing publish is attempted again. */
-  readonly published: boolean
-  readonly refused: "Unknown" | "Foreign" | "Late" | null
-  readonly routeAfter: "none" | "Open" | "Closing" | "HalfClosed" | "Closed"
-  readonly reopened: 0 | 1
-}
-
-const expected = (frame: ResponseFrame, state: State, fate: Fate): Outcome => {
-  switch (state) {
-    case "Unknown":
-      return { published: false, refused: "Unknown", routeAfter: "none", reopened: 0 }
-    case "Foreign":
-      return { published: false, refused: "Foreign", routeAfter: "Open", reopened: 0 }
-    case "Closing":
-    case "HalfClosed":
-    case "Closed":
-      return { published: false, refused: "Late", routeAfter: state, reopened: 0 }
-    case "Open": {
-      if (!isTerminal(frame)) return { published: true, refused: null, routeAfter: "Open", reopened: 0 }
-      return fate === "succeeds"
-        ? { published: true, refused: null, routeAfter: "Closed", reopened: 0 }
-        : { published: true, refused: null, routeAfter: "Open", reopened: 1 }
-    }
-  }
-}
+import { type Envelope, SessionId, type Uplink } from "../../src/tunnel/Envelope.ts"
+import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
 
 const owner = SessionId.make("a".repeat(32))
 const stranger = SessionId.make("b".repeat(32))
+const claimant = { session: owner, generation: 1 }
 const key = { gatewayId: 1, requestId: 2 }
 const neighbourKey = { gatewayId: 1, requestId: 3 }
 
@@ -83,107 +26,27 @@ const uplink = (frame: ResponseFrame, route = key): Uplink => ({
   frame
 })
 
-/** A bus that meets its fate once something was handed to it. */
-const fatefulBus = (fate: Fate, taken: Array<Uplink>, reached: Deferred.Deferred<void>) =>
-  Layer.succeed(MessageBus, {
-    publish: (subject, envelopes) =>
-      Effect.suspend(() => {
-        taken.push(...(envelopes as ReadonlyArray<Uplink>))
-        Deferred.doneUnsafe(reached, Effect.void)
-        switch (fate) {
-          case "succeeds":
-            return Effect.void
-          case "fails":
-            return Effect.fail(new BusError({ subject, reason: "Full" }))
-          case "is interrupted":
-            return Effect.never
-        }
-      }),
-    subscribe: () => Effect.succeed(Stream.empty)
-  })
-
-const arrange = (routes: RouteStore["Service"], state: State) => {
-  const issue = Effect.orDie(routes.issue(key, state === "Foreign" ? stranger : owner))
-  const end = routes.authorize({ session: owner, generation: 1 }, [
-    { route: key, frame: { _tag: "ResponseAbort", code: "cancelled", message: "" } }
-  ])
-  switch (state) {
-    case "Unknown":
-      return Effect.void
-    case "Open":
-    case "Foreign":
-      return issue
-    case "Closing":
-      return Effect.andThen(issue, end)
-    case "HalfClosed":
-      return Effect.andThen(issue, routes.halfClose(key))
-    case "Closed":
-      return Effect.andThen(Effect.andThen(issue, end), routes.clear([key]))
-  }
+interface Publish {
+  readonly subject: string
+  readonly envelopes: ReadonlyArray<Envelope>
+  readonly delivery: Delivery
 }
 
-const counterOf = {
-  Unknown: Metric.withAttributes(HubMetrics.framesRefused, { reason: "unknown" }),
-  Foreign: Metric.withAttributes(HubMetrics.framesRefused, { reason: "foreign" }),
-  Late: Metric.withAttributes(HubMetrics.framesRefused, { reason: "late" })
-}
-const count = (metric: Metric.Metric<number, Metric.CounterState<number>>) =>
-  Effect.map(Metric.value(metric), (state) => state.count)
+/** A bus that notes what it takes, and fails as long as it is told to. */
+/** The memory bus, with a `publish` of the test's own. */
+const busThat = (publish: MessageBus["Service"]["publish"]) =>
+  Layer.effect(
+    MessageBus,
+    Effect.map(MessageBus, (bus) => ({ ...bus, publish }))
+  ).pipe(Layer.provide(busMemory))
 
-const stateOf = (counts: Effect.Success<RouteStore["Service"]["counts"]>): Outcome["routeAfter"] => {
-  const present = (["Open", "Closing", "HalfClosed", "Closed"] as const).filter((state) => counts[state] > 0)
-  assert.isAtMost(present.length, 1)
-  return present[0] ?? "none"
-}
-
-for (const state of states) {
-  describe(`a frame on a route that is ${state}`, () => {
-    for (const frame of Object.values(variants).flat() as ReadonlyArray<ResponseFrame>) {
-      for (const fate of fates) {
-        const want = expected(frame, state, fate)
-        const kind = isTerminal(frame) ? `terminal ${frame._tag}` : frame._tag
-        const verb = want.published ? "is published" : `is refused as ${want.refused}`
-        it.effect(`${kind} ${verb}, the route is ${want.routeAfter} when the publish ${fate}`, () => {
-          const taken: Array<Uplink> = []
-          const reached = Deferred.makeUnsafe<void>()
-          return Effect.gen(function* () {
-            const routes = yield* RouteStore
-            yield* routes.adopt({ session: owner, generation: 1 })
-            yield* arrange(routes, state)
-            const relay = yield* makeRelay("default")
-            const before = {
-              refused: want.refused === null ? 0 : yield* count(counterOf[want.refused]),
-              reopened: yield* count(HubMetrics.routesReopened)
-            }
-            const fiber: Fiber.Fiber<Relayed> = yield* Effect.forkChild(
-              relay({ session: owner, generation: 1 }, [uplink(frame)])
-            )
-            if (want.published) {
-              yield* Deferred.await(reached)
-              yield* TestClock.adjust("1 second")
-            }
-            if (fate === "is interrupted" && want.published) yield* Fiber.interrupt(fiber)
-            else {
-              const relayed = yield* Fiber.join(fiber)
-              assert.deepStrictEqual(
-                relayed.refused.map(({ reason }) => reason),
-                want.refused === null ? [] : [want.refused]
-              )
-              assert.strictEqual(relayed.ended.length, want.routeAfter === "Closed" && want.published ? 1 : 0)
-              assert.strictEqual(relayed.broken.length, want.published && fate === "fails" ? 1 : 0)
-            }
-            assert.strictEqual(taken.length > 0, want.published)
-            assert.strictEqual(stateOf(yield* routes.counts), want.routeAfter)
-            assert.strictEqual((yield* count(HubMetrics.routesReopened)) - before.reopened, want.reopened)
-            if (want.refused !== null) {
-              assert.strictEqual((yield* count(counterOf[want.refused])) - before.refused, 1)
-            }
-          }).pipe(Effect.provide(Layer.merge(layerMemory, fatefulBus(fate, taken, reached))))
-        })
-      }
-    }
-  })
-}
+const notingBus = (publishes: Array<Publish>, fails: () => boolean = () => false) =>
+  busThat((subject, envelopes, delivery) =>
+    Effect.suspend(() => {
+      publishes.push({ subject, envelopes, delivery })
+      return fails() ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void
+    })
+  )
 
 describe("the order of things", () => {
   const observed = (log: Array<string>) =>
@@ -210,20 +73,18 @@ describe("the order of things", () => {
     const log: Array<string> = []
     const finish = Deferred.makeUnsafe<void>()
     const reached = Deferred.makeUnsafe<void>()
-    const bus = Layer.succeed(MessageBus, {
-      publish: () =>
-        Effect.sync(() => {
-          log.push("publishing")
-          Deferred.doneUnsafe(reached, Effect.void)
-        }).pipe(Effect.andThen(Deferred.await(finish)), Effect.andThen(Effect.sync(() => void log.push("published")))),
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat(() =>
+      Effect.sync(() => {
+        log.push("publishing")
+        Deferred.doneUnsafe(reached, Effect.void)
+      }).pipe(Effect.andThen(Deferred.await(finish)), Effect.andThen(Effect.sync(() => void log.push("published"))))
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
-      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.adopt(claimant)
       yield* routes.issue(key, owner)
       const relay = yield* makeRelay("default")
-      const fiber = yield* Effect.forkChild(relay({ session: owner, generation: 1 }, [uplink(end)]))
+      const fiber = yield* Effect.forkChild(relay(claimant, [uplink(end)]))
       yield* Deferred.await(reached)
       assert.strictEqual((yield* routes.counts).Closing, 1)
       yield* Deferred.succeed(finish, undefined)
@@ -233,61 +94,225 @@ describe("the order of things", () => {
   })
 
   it.effect("leaves the stream beside a refused frame alone, in the same batch", () => {
-    const taken: Array<Uplink> = []
+    const publishes: Array<Publish> = []
     return Effect.gen(function* () {
       const routes = yield* RouteStore
-      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.adopt(claimant)
       yield* routes.issue(key, stranger)
       yield* routes.issue(neighbourKey, owner)
       const relay = yield* makeRelay("default")
-      const relayed = yield* relay({ session: owner, generation: 1 }, [uplink(end), uplink(end, neighbourKey)])
+      const relayed = yield* relay(claimant, [uplink(end), uplink(end, neighbourKey)])
       assert.deepStrictEqual(relayed.ended, [neighbourKey])
       assert.deepStrictEqual(
-        taken.map(({ route }) => route),
-        [neighbourKey]
+        publishes.map(({ envelopes }) => envelopes),
+        [[uplink(end, neighbourKey)]]
       )
       assert.deepInclude(yield* routes.counts, { Open: 1, Closed: 1 })
-    }).pipe(Effect.provide(Layer.merge(layerMemory, fatefulBus("succeeds", taken, Deferred.makeUnsafe()))))
+    }).pipe(Effect.provide(Layer.merge(layerMemory, notingBus(publishes))))
   })
 
   it.effect("takes the retry of a last frame whose publish failed", () => {
     let failing = true
-    const bus = Layer.succeed(MessageBus, {
-      publish: (subject) =>
-        Effect.suspend(() => (failing ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void)),
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat((subject) =>
+      Effect.suspend(() => (failing ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void))
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
-      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.adopt(claimant)
       yield* routes.issue(key, owner)
       const relay = yield* makeRelay("default")
-      const first = yield* Effect.forkChild(relay({ session: owner, generation: 1 }, [uplink(end)]))
+      const first = yield* Effect.forkChild(relay(claimant, [uplink(end)]))
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual((yield* Fiber.join(first)).broken, [key])
       failing = false
-      assert.deepStrictEqual((yield* relay({ session: owner, generation: 1 }, [uplink(end)])).ended, [key])
+      assert.deepStrictEqual((yield* relay(claimant, [uplink(end)])).ended, [key])
       assert.deepInclude(yield* routes.counts, { Open: 0, Closing: 0, Closed: 1 })
     }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
   })
 
   it.effect("is kept per gateway: one that cannot be reached breaks no other's streams", () => {
-    const bus = Layer.succeed(MessageBus, {
-      publish: (subject) =>
-        subject.endsWith("00000009") ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void,
-      subscribe: () => Effect.succeed(Stream.empty)
-    })
+    const bus = busThat((subject) =>
+      subject.endsWith("00000009") ? Effect.fail(new BusError({ subject, reason: "Full" })) : Effect.void
+    )
     return Effect.gen(function* () {
       const routes = yield* RouteStore
-      yield* routes.adopt({ session: owner, generation: 1 })
+      yield* routes.adopt(claimant)
       const lost = { gatewayId: 9, requestId: 1 }
       yield* routes.issue(lost, owner)
       yield* routes.issue(key, owner)
       const relay = yield* makeRelay("default")
-      const fiber = yield* Effect.forkChild(relay({ session: owner, generation: 1 }, [uplink(end, lost), uplink(end)]))
+      const fiber = yield* Effect.forkChild(relay(claimant, [uplink(end, lost), uplink(end)]))
       yield* TestClock.adjust("1 second")
       const relayed = yield* Fiber.join(fiber)
       assert.deepStrictEqual(relayed, { refused: [], ended: [key], broken: [lost] })
     }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
+
+  it.effect("breaks the stream of a frame that the bus has no form for, and not the streams it came with", () => {
+    const attempts: Array<number> = []
+    const bus = busThat((subject, envelopes) =>
+      Effect.suspend(() => {
+        attempts.push(envelopes.length)
+        const impossible = envelopes.some(({ _tag }, i) => _tag === "Uplink" && (envelopes[i] as Uplink).index === 13)
+        return impossible ? Effect.fail(new BusError({ subject, reason: "Unsendable" })) : Effect.void
+      })
+    )
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt(claimant)
+      yield* routes.issue(key, owner)
+      yield* routes.issue(neighbourKey, owner)
+      const relay = yield* makeRelay("default")
+      const stray = { gatewayId: key.gatewayId, requestId: 77 }
+      const batch = [{ ...uplink(end), index: 13 }, uplink(end, neighbourKey), uplink(end, stray)]
+      const relayed = yield* relay(claimant, batch)
+      assert.deepStrictEqual([relayed.ended, relayed.broken], [[neighbourKey], [key]])
+      assert.deepStrictEqual(
+        relayed.refused.map(({ reason }) => reason),
+        ["Unknown"]
+      )
+      // Once together, once apart: what has no form gets none by trying again.
+      assert.deepStrictEqual(attempts, [2, 1, 1])
+      assert.deepInclude(yield* routes.counts, { Open: 1, Closing: 0, Closed: 1 })
+    }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
+})
+
+describe("a relay", () => {
+  const chunk: ResponseFrame = { _tag: "ResponseChunk", body: new Uint8Array(1), finish: false }
+  const end: ResponseFrame = { _tag: "ResponseAbort", code: "cancelled", message: "" }
+  const count = (metric: Metric.Metric<number, Metric.CounterState<number>>) =>
+    Effect.map(Metric.value(metric), (state) => state.count)
+
+  /** The store in memory; notes the batches that it judges and whatever else it is asked. */
+  const notingStore = (judged: Array<ReadonlyArray<unknown>>, asked: Array<string>) =>
+    Layer.effect(
+      RouteStore,
+      Effect.map(RouteStore, (routes) => ({
+        ...routes,
+        authorize: (who, batch) => {
+          judged.push(batch)
+          return routes.authorize(who, batch)
+        },
+        clear: (keys) => {
+          asked.push("clear")
+          return routes.clear(keys)
+        },
+        reopen: (keys) => {
+          asked.push("reopen")
+          return routes.reopen(keys)
+        }
+      }))
+    ).pipe(Layer.provide(layerMemory))
+
+  it.effect("asks nothing and says nothing over an empty batch", () => {
+    const judged: Array<ReadonlyArray<unknown>> = []
+    const publishes: Array<Publish> = []
+    return Effect.gen(function* () {
+      const relay = yield* makeRelay("default")
+      assert.deepStrictEqual(yield* relay(claimant, []), { refused: [], ended: [], broken: [] })
+      assert.deepStrictEqual([judged, publishes], [[], []])
+    }).pipe(Effect.provide(Layer.merge(notingStore(judged, []), notingBus(publishes))))
+  })
+
+  it.effect("hands a batch of one gateway over as it is, and clears only where something ended", () => {
+    const judged: Array<ReadonlyArray<unknown>> = []
+    const asked: Array<string> = []
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt(claimant)
+      yield* routes.issue(key, owner)
+      const relay = yield* makeRelay("default")
+      const batch = [uplink(chunk), uplink(chunk)]
+      yield* relay(claimant, batch)
+      assert.strictEqual(judged[0], batch)
+      assert.deepStrictEqual(asked, [])
+      yield* relay(claimant, [uplink(end)])
+      assert.deepStrictEqual(asked, ["clear"])
+    }).pipe(Effect.provide(Layer.merge(notingStore(judged, asked), notingBus([]))))
+  })
+
+  it.effect("publishes to each gateway's own subject in its namespace, in order, whatever the batch mixes", () => {
+    const publishes: Array<Publish> = []
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt(claimant)
+      const other = { gatewayId: 0xfe, requestId: 2 }
+      yield* routes.issue(key, owner)
+      yield* routes.issue(other, owner)
+      const relay = yield* makeRelay("blue")
+      const [ours, theirs] = [
+        [uplink(chunk), uplink(end)],
+        [uplink(chunk, other), uplink(end, other)]
+      ] as const
+      const { ended } = yield* relay(claimant, [ours[0], theirs[0], ours[1], theirs[1]])
+      assert.deepStrictEqual(ended, [key, other])
+      assert.deepStrictEqual(publishes, [
+        { subject: "wayleave.blue.gateway.00000001", envelopes: ours, delivery: "each" },
+        { subject: "wayleave.blue.gateway.000000fe", envelopes: theirs, delivery: "each" }
+      ])
+    }).pipe(Effect.provide(Layer.merge(layerMemory, notingBus(publishes))))
+  })
+
+  it.effect(
+    "tries a failing publish as often as the limit says, 20 ms and then 40 ms apart, and counts one failure",
+    () => {
+      const publishes: Array<Publish> = []
+      return Effect.gen(function* () {
+        const routes = yield* RouteStore
+        yield* routes.adopt(claimant)
+        yield* routes.issue(key, owner)
+        const relay = yield* makeRelay("default")
+        const before = [yield* count(HubMetrics.publishesFailed), yield* count(HubMetrics.framesPublished)]
+        const fiber = yield* Effect.forkChild(relay(claimant, [uplink(chunk), uplink(chunk)]))
+        const seen: Array<number> = []
+        for (const ms of [0, 19, 1, 39, 1, 1_000]) {
+          yield* TestClock.adjust(ms)
+          seen.push(publishes.length)
+        }
+        assert.deepStrictEqual(seen, [1, 1, 2, 2, 3, 3])
+        assert.strictEqual(limits.publishAttempts, 3)
+        assert.deepStrictEqual((yield* Fiber.join(fiber)).broken, [key])
+        const after = [yield* count(HubMetrics.publishesFailed), yield* count(HubMetrics.framesPublished)]
+        assert.deepStrictEqual(
+          after.map((each, i) => each - (before[i] as number)),
+          [1, 0]
+        )
+      }).pipe(
+        Effect.provide(
+          Layer.merge(
+            layerMemory,
+            notingBus(publishes, () => true)
+          )
+        )
+      )
+    }
+  )
+
+  it.effect("publishes nothing and counts nothing where all of a batch was refused", () => {
+    const publishes: Array<Publish> = []
+    return Effect.gen(function* () {
+      const relay = yield* makeRelay("default")
+      const before = yield* count(HubMetrics.framesPublished)
+      const { refused } = yield* relay(claimant, [uplink(chunk), uplink(end)])
+      assert.deepStrictEqual(
+        refused.map(({ reason }) => reason),
+        ["Unknown", "Unknown"]
+      )
+      assert.deepStrictEqual(publishes, [])
+      assert.strictEqual((yield* count(HubMetrics.framesPublished)) - before, 0)
+    }).pipe(Effect.provide(Layer.merge(layerMemory, notingBus(publishes))))
+  })
+
+  it.effect("counts the frames that it published, each once", () => {
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt(claimant)
+      yield* routes.issue(key, owner)
+      const relay = yield* makeRelay("default")
+      const before = yield* count(HubMetrics.framesPublished)
+      yield* relay(claimant, [uplink(chunk), uplink(chunk), uplink(end), uplink(chunk)])
+      assert.strictEqual((yield* count(HubMetrics.framesPublished)) - before, 3)
+    }).pipe(Effect.provide(Layer.merge(layerMemory, notingBus([]))))
   })
 })

@@ -12,9 +12,10 @@ export interface Serving extends Command.CommandProcess {
   readonly adminPort: number
 }
 
-/** A hub and gateway on free ports, or on the given one. */
-export const serve = Effect.fnUntraced(function* (port = 0) {
-  const process = yield* Command.start(["serve", "--port", String(port), "--admin-port", "0"])
+/** A hub and gateway on free ports, or on the given one; with a NATS server, one of those that share it. */
+export const serve = Effect.fnUntraced(function* (port = 0, nats?: string, args: ReadonlyArray<string> = []) {
+  const shared = nats === undefined ? [] : ["--nats", nats]
+  const process = yield* Command.start(["serve", "--port", String(port), "--admin-port", "0", ...shared, ...args])
   const listening = yield* process.said(/listening on http:\/\/127\.0\.0\.1:(\d+)/)
   const admin = yield* process.said(/metrics on http:\/\/127\.0\.0\.1:(\d+)/)
   const serving: Serving = { ...process, port: Number(listening[1]), adminPort: Number(admin[1]) }
@@ -41,6 +42,7 @@ export interface FetchOptions {
   readonly method?: string
   readonly host?: string
   readonly body?: Iterable<Uint8Array>
+  readonly headers?: Readonly<Record<string, string>>
   readonly agent?: Agent
   /** Called for each chunk before the next is read; may return when to go on. */
   readonly onChunk?: (bytes: number) => Promise<void> | undefined
@@ -56,7 +58,7 @@ export const fetch = (port: number, options: FetchOptions = {}): Effect.Effect<A
       port,
       path: options.path ?? "/",
       method: options.method ?? "GET",
-      headers: { host: options.host ?? host },
+      headers: { host: options.host ?? host, ...options.headers },
       agent: options.agent ?? false
     }
     const outgoing = request(requestOptions, async (response) => {

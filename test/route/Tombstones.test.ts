@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Tombstones } from "../../src/route/Tombstones.ts"
-import { SessionId } from "../../src/tunnel/Envelope.ts"
+import { type RouteKey, SessionId } from "../../src/tunnel/Envelope.ts"
 import { makeRandom } from "../fuzz/Mutation.ts"
 
 const owners = ["a", "b"].map((letter) => SessionId.make(letter.repeat(32)))
@@ -46,6 +46,36 @@ it("remembers just what a list would, while the ring grows, wraps, is thinned ou
   assert.strictEqual(fullest, bounds.tombstonesMax)
   assert.isAbove(removals, 1_000)
   assert.strictEqual(emptied, 3)
+})
+
+it("tells gateways apart whose routes share a bucket", () => {
+  const tombstones = new Tombstones(bounds)
+  // As far apart as any ring is large: their buckets are the same whatever the size.
+  const [near, far] = [1, 1 + 2 ** 24].map((gatewayId) => ({ gatewayId, requestId: 5 })) as [RouteKey, RouteKey]
+  tombstones.add(near, owners[0] as SessionId, 0)
+  assert.isUndefined(tombstones.ownerOf(far))
+  tombstones.add(far, owners[1] as SessionId, 0)
+  assert.deepStrictEqual([tombstones.ownerOf(near), tombstones.ownerOf(far)], owners)
+  tombstones.remove(near)
+  assert.deepStrictEqual([tombstones.ownerOf(near), tombstones.ownerOf(far)], [undefined, owners[1]])
+})
+
+it("gives back the room that a busy time took, and keeps what a quiet one needs", () => {
+  const tombstones = new Tombstones(bounds)
+  assert.strictEqual(tombstones.room, 0)
+  const fill = (many: number, now: number) => {
+    for (let requestId = 0; requestId < many; requestId++) {
+      tombstones.add({ gatewayId: 1, requestId }, owners[0] as SessionId, now)
+    }
+  }
+  fill(10, 0)
+  assert.strictEqual(tombstones.room, 1024)
+  tombstones.sweep(bounds.tombstoneMs)
+  assert.deepStrictEqual([tombstones.size, tombstones.room], [0, 1024])
+  fill(1_025, 10_000)
+  assert.strictEqual(tombstones.room, 2048)
+  tombstones.sweep(10_000 + bounds.tombstoneMs)
+  assert.deepStrictEqual([tombstones.size, tombstones.room], [0, 0])
 })
 
 it("remembers nothing where there may be none", () => {

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { ConfigProvider, Effect, FileSystem, Layer, Option } from "effect"
+import { ConfigProvider, Effect, FileSystem, Layer, Option, Redacted } from "effect"
 import { authority, isLoopback, requireProtection, resolve, settings } from "../../src/server/ServerConfig.ts"
 
 const sources = (options: { readonly env?: Record<string, string>; readonly files?: Record<string, string> }) =>
@@ -21,7 +21,9 @@ it.effect("without anything given, the defaults hold", () =>
       adminPort: 6421,
       domain: "localhost",
       tokenFile: Option.none(),
-      json: false
+      actorsFile: Option.none(),
+      json: false,
+      nats: Option.none()
     })
   }).pipe(Effect.provide(sources({})))
 )
@@ -101,6 +103,58 @@ refused(
   /got "6420"/
 )
 
+const cluster = { WAYLEAVE_NATS: "nats://a:4222,b" }
+refused(
+  "a list of servers that is none is refused, and not repeated: it may hold a password",
+  { env: { WAYLEAVE_NATS: "http://u:secret@a" } },
+  {},
+  "WAYLEAVE_NATS",
+  /^expected NATS servers such as \S+ one with tls:\/\/ makes all of them TLS$/
+)
+refused(
+  "a password on the command line is refused",
+  {},
+  { nats: "nats://u:secret@a" },
+  "--nats",
+  /^a user and password do not belong on a command line; give them in WAYLEAVE_NATS$/
+)
+refused(
+  "a user without a password is refused",
+  { env: { ...cluster, WAYLEAVE_NATS_USER: "u" } },
+  {},
+  "WAYLEAVE_NATS_USER",
+  /needs WAYLEAVE_NATS_PASSWORD/
+)
+refused(
+  "two ways to be let in are refused",
+  { env: { ...cluster, WAYLEAVE_NATS_TOKEN: "t" } },
+  { natsCreds: "/creds" },
+  "WAYLEAVE_NATS_TOKEN, WAYLEAVE_NATS_CREDS",
+  /more than one way/
+)
+
+it.effect("the servers of a cluster come with how they let us in", () =>
+  Effect.gen(function* () {
+    const { nats } = yield* resolve({ natsCa: "/ca.pem" })
+    const options = Option.getOrThrow(nats)
+    assert.deepStrictEqual(options.servers, ["a:4222", "b"])
+    assert.deepInclude(options, { tls: false, caFile: "/ca.pem" })
+    assert.isTrue(options.auth?._tag === "Password" && options.auth.user === "u")
+    assert.strictEqual(options.auth?._tag === "Password" ? Redacted.value(options.auth.password) : "", "p:w")
+    assert.notInclude(JSON.stringify(options), "p:w")
+  }).pipe(Effect.provide(sources({ env: { ...cluster, WAYLEAVE_NATS_USER: "u", WAYLEAVE_NATS_PASSWORD: "p:w" } })))
+)
+
+it.effect("a token in the file holds, and secrets without servers are of no matter", () =>
+  Effect.gen(function* () {
+    const { nats } = yield* resolve({ nats: "tls://a" })
+    const options = Option.getOrThrow(nats)
+    assert.isTrue(options.tls)
+    assert.strictEqual(options.auth?._tag === "Token" ? Redacted.value(options.auth.token) : "", "t0ken")
+    assert.isTrue(Option.isNone((yield* resolve({})).nats))
+  }).pipe(Effect.provide(sources({ env: { WAYLEAVE_CONFIG: "/f" }, files: { "/f": '{"natsToken":"t0ken"}' } })))
+)
+
 it.effect("beyond loopback a token file is needed", () =>
   Effect.gen(function* () {
     const config = yield* resolve({ host: "0.0.0.0" })
@@ -125,6 +179,7 @@ it("an IPv6 address stands in brackets before a port", () => {
 
 it("every flag has the environment variable of its name", () => {
   for (const { env, flag } of Object.values(settings)) {
+    if (flag === undefined) continue
     assert.strictEqual(env, `WAYLEAVE_${flag.slice(2).replaceAll("-", "_").toUpperCase()}`)
   }
 })

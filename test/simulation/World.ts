@@ -72,6 +72,9 @@ export class World {
   /** What was noted last, for whoever looks into a failure. */
   readonly notes: Array<string> = []
   private readonly shuffled: boolean
+  private readonly preempts: boolean
+  private opsLeft = 0
+  private readonly watchers = new Set<() => void>()
   private ready: Array<() => void> = []
   private head = 0
   private readonly timers = new Timers()
@@ -79,10 +82,11 @@ export class World {
   private monotonicMs = 1_000
   private wallOffsetMs = 1_700_000_000_000
 
-  /** `shuffled`: whatever is ready may come next; else first come, first served. */
+  /** `shuffled`: whatever is ready may come next; else first come, first served. `preempts`: a fiber may have to wait after any of its steps. */
   constructor(seed: number) {
     this.random = makeRandom(seed)
     this.shuffled = this.random.below(3) > 0
+    this.preempts = this.random.below(3) === 0
   }
 
   get nowMs(): number {
@@ -95,6 +99,17 @@ export class World {
   /** The wall clock is corrected; no time passes. */
   jumpWallClock(ms: number): void {
     this.wallOffsetMs += ms
+  }
+
+  /** Timers that have not gone off. */
+  get timersPending(): number {
+    return this.timers.size
+  }
+
+  /** Calls `look` after every step from now on, until the result is called. */
+  afterEachStep(look: () => void): () => void {
+    this.watchers.add(look)
+    return () => void this.watchers.delete(look)
   }
 
   /** Puts a line into the trace. */
@@ -117,9 +132,15 @@ export class World {
     }
   }
 
-  /** One task, or one step of time where nothing is ready. `false`: nothing will ever happen any more. */
+  /** One task, or one step of time where nothing is ready, and then a look at everything. `false`: nothing will ever happen any more. */
   step(): boolean {
     this.steps++
+    const happened = this.move()
+    for (const look of this.watchers) look()
+    return happened
+  }
+
+  private move(): boolean {
     const count = this.ready.length - this.head
     if (count > 0) {
       this.nextTask(count)()
@@ -177,9 +198,15 @@ export class World {
       nextDoubleUnsafe: this.chance
     }
     const budget = new Scheduler.MixedScheduler()
+    // In a real process the budget of a fiber may run out anywhere; here it does so all the time.
+    const preempted = () => {
+      if (this.opsLeft-- > 0) return false
+      this.opsLeft = this.random.below(60)
+      return true
+    }
     const scheduler: Scheduler.Scheduler = {
       executionMode: "async",
-      shouldYield: (fiber) => budget.shouldYield(fiber),
+      shouldYield: this.preempts ? preempted : (fiber) => budget.shouldYield(fiber),
       makeDispatcher: () => ({ scheduleTask: this.soon, flush: () => {} })
     }
     // The end of a turn is when everything that was ready has been read; a little later is as good.

@@ -67,6 +67,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
   it("for what goes down to a runner", () => {
     assert.deepStrictEqual(withVariant("RequestFrame", 99), [
       "hub/WayleavePeer.ts",
+      "hub/rivet/RivetPeer.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/RequestStream.ts",
       "runner/RunnerSession.ts",
@@ -81,6 +82,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
     assert.deepStrictEqual(withVariant("ResponseFrame", 99), [
       "gateway/HttpStream.ts",
       "gateway/SocketStream.ts",
+      "hub/rivet/RivetStream.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/StreamCore.ts",
       "tunnel/Frame.ts",

@@ -185,12 +185,15 @@ const introduce = Effect.fnUntraced(function* (
     name: init.name,
     identity,
     dialect: "rivet",
+    connection: 0,
+    elsewhere: false,
+    streams: [],
     graceMs: parts.options.runnerLostMs ?? limits.runnerLostMs,
     makePeer: () => makePeer(parts, rivet, id),
     canResume: () => true,
-    welcome: (session, resumed) => {
+    welcome: (session, outcome) => {
       const peer = own(session)
-      if (!resumed) begin(parts, lasting, { session, peer })
+      if (outcome !== "resumed") begin(parts, lasting, { session, peer })
       // At once, and before anything else: what the runner kept for us waits for it.
       peer.attach(socket, version, welcomeOf(session))
     },

@@ -149,6 +149,7 @@ export class ControlTwin {
       const placement = this.placements.get(actorId)
       return placement?.runner === session ? placement.generation : undefined
     },
+    aliveUnsafe: () => {},
     place: (actorId) =>
       (this.delays.get(actorId) ?? Effect.void).pipe(
         Effect.andThen(

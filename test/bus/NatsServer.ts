@@ -1,0 +1,107 @@
+/**
+ * A real `nats-server` for tests: the one on PATH, else Debian's package, which is installed. Never skipped: without a server these tests fail
+ * and say what to do. Each has a free port and a directory of its own, and is ended by its process id.
+ */
+import { execFileSync, spawn, spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Effect, Layer } from "effect"
+import type { MessageBus } from "../../src/bus/MessageBus.ts"
+import * as NatsMessageBus from "../../src/bus/NatsMessageBus.ts"
+
+const runs = (command: string) => spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0
+
+/** Where Debian puts it, which is not on everybody's PATH. */
+const candidates = ["nats-server", "/usr/sbin/nats-server"]
+
+/** The command of a server, installed by apt-get where there is none. */
+export const requireNatsServer = (): string => {
+  const present = candidates.find(runs)
+  if (present !== undefined) return present
+  try {
+    const options = {
+      stdio: "pipe",
+      timeout: 300_000,
+      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
+    } as const
+    execFileSync("apt-get", ["update"], options)
+    execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "nats-server"], options)
+  } catch (cause) {
+    throw new Error("nats-server is missing and apt-get could not install it. Put one on PATH and run again.", {
+      cause
+    })
+  }
+  const installed = candidates.find(runs)
+  if (installed === undefined) throw new Error("apt-get installed nats-server, but there is none on PATH")
+  return installed
+}
+
+/** How long the first start may take, an installation included. */
+export const natsStartTimeoutMs = 320_000
+
+/** A server that runs. */
+export interface NatsServer {
+  readonly port: number
+  /** For `--nats`. */
+  readonly url: string
+  readonly pid: number
+  /** A kill that nothing can delay; returns when the process is gone. */
+  readonly kill: Effect.Effect<void>
+  readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+}
+
+/** How a server is set; `config` is the text of its configuration file, `files` stand beside it. */
+export interface NatsServerOptions {
+  readonly port?: number
+  readonly config?: string
+  readonly files?: Readonly<Record<string, string>>
+}
+
+/** Starts a server and waits until it listens. In `config`, `$DIR` is its own directory. */
+export const startNatsServer = (options: NatsServerOptions = {}) =>
+  Effect.gen(function* () {
+    const command = requireNatsServer()
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "wayleave-nats-"))),
+      (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+    )
+    for (const [name, text] of Object.entries(options.files ?? {})) writeFileSync(join(directory, name), text)
+    const config = join(directory, "nats.conf")
+    writeFileSync(config, (options.config ?? "").replaceAll("$DIR", directory))
+    const args = ["--addr", "127.0.0.1", "--port", String(options.port ?? -1), "--config", config]
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() => spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], cwd: directory })),
+      (child) => Effect.sync(() => void child.kill("SIGKILL"))
+    )
+    const ended = Effect.callback<void>((resume) => {
+      if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+      child.once("exit", () => resume(Effect.void))
+    })
+    const port = yield* Effect.callback<number, Error>((resume) => {
+      let said = ""
+      child.stderr.on("data", (data) => {
+        said += data
+        const listening = /Listening for client connections on 127\.0\.0\.1:(\d+)/.exec(said)
+        if (listening !== null && /Server is ready/.test(said)) resume(Effect.succeed(Number(listening[1])))
+      })
+      child.once("error", (error) => resume(Effect.fail(error)))
+      child.once("exit", () => resume(Effect.fail(new Error(`nats-server ended:\n${said}`))))
+    })
+    const server: NatsServer = {
+      port,
+      url: `nats://127.0.0.1:${port}`,
+      pid: child.pid ?? 0,
+      kill: Effect.andThen(
+        Effect.sync(() => void child.kill("SIGKILL")),
+        ended
+      ),
+      signal: (signal) => Effect.sync(() => void child.kill(signal))
+    }
+    return server
+  })
+
+/** A bus on a server of its own. */
+export const layerOnServer: Layer.Layer<MessageBus> = Layer.unwrap(
+  Effect.map(startNatsServer(), ({ port }) => NatsMessageBus.layer({ servers: [`127.0.0.1:${port}`] }))
+).pipe(Layer.orDie)
