@@ -17,6 +17,7 @@ import {
   hibernating,
   key,
   message,
+  request,
   route,
   scenario,
   settle,
@@ -273,6 +274,19 @@ describe.each(listing)("version %i: an actor that starts", (version) => {
       assert.deepStrictEqual(yield* visitor.frameOf(socketId), asleep)
       yield* attached(arranged, 1)
       yield* converses(visitor, runner, 1)
+    })
+  )
+
+  scenario("in place of a generation whose end nobody told ends what cannot go on", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session, visitor } = yield* withSocket(twin, version)
+      yield* visitor.open(actor, 2, request("/"))
+      yield* runner.nextFrame
+      twin.start(actor, session, 1)
+      assert.deepStrictEqual(yield* nextStart(runner), [])
+      assert.deepStrictEqual(yield* visitor.nextFrame, close(1000, "actor.stopped"))
+      assert.deepInclude(yield* visitor.nextFrame, { _tag: "ResponseAbort", code: "actor_stopped" })
+      yield* atRest
     })
   )
 
