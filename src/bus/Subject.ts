@@ -27,6 +27,9 @@ export const ofName = (namespace: string, name: string): Subject => `wayleave.${
 /** Where opening frames for actors go, and what wakes them: to the hub that controls the actors of the namespace. */
 export const ofActors = (namespace: string): Subject => `wayleave.${token(namespace)}.actors`
 
+/** Where whoever controls the actors of a namespace says so, and is asked. */
+export const ofActorClaim = (namespace: string): Subject => `wayleave.${token(namespace)}.claim`
+
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`
 

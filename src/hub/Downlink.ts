@@ -141,8 +141,9 @@ export const makeDownlink = (
         return routes.renew(envelope.gatewayId)
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
+      // Answers go to gateways, claims to those that claim as well; one that strays here has no reader.
       case "Uplink":
-        // Answers go to gateways; one that strays here has no reader.
+      case "ActorClaim":
         return Effect.void
       default:
         return absurd(envelope)

@@ -195,8 +195,10 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const introduce = (socket: MessageSocket, { rivetQuery, token }: RunnerPeer) => {
     if (rivetQuery === undefined) return handshake(parts, socket, token)
     if (rivet !== undefined) return rivetHandshake(parts, rivet, socket, rivetQuery, token)
-    const message = "this hub takes no runners that speak Rivet's protocol"
-    return Effect.fail(new HandshakeRejected({ reason: "unsupported_version", message }))
+    const message = "this hub controls no actors, and takes no runners that speak Rivet's protocol"
+    return Effect.fail(
+      new HandshakeRejected({ reason: "unsupported_version", message, rivet: "guard.service_unavailable" })
+    )
   }
 
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {

@@ -57,8 +57,12 @@ export const Wake = Wire.tagged(3, "Wake", {
 })
 export type Wake = typeof Wake.Type
 
+/** Of the process that controls the actors of a namespace: who it is, in words, and since when by its clock. A question and its answer are alike. */
+export const ActorClaim = Wire.tagged(10, "ActorClaim", { holder: Wire.str, sinceMs: Wire.u64 })
+export type ActorClaim = typeof ActorClaim.Type
+
 /** All that the bus carries. */
-export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal, Wake])
+export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal, Wake, ActorClaim])
 export type Envelope = typeof Envelope.Type
 
 /**
@@ -73,6 +77,7 @@ export const isLastWord = (envelope: Envelope): boolean => {
       return halfCloses(envelope.frame)
     case "LeaseRenewal":
     case "Wake":
+    case "ActorClaim":
       return false
     default:
       return absurd(envelope)

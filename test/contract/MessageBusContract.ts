@@ -26,7 +26,7 @@ const chunk = (body: Uint8Array): Envelope => uplink({ _tag: "ResponseChunk", bo
 
 /** The number of a `numbered` or an `ending`. */
 export const numberOf = (envelope: Envelope): number =>
-  envelope._tag === "LeaseRenewal" ? envelope.gatewayId : envelope.index
+  envelope._tag === "LeaseRenewal" ? envelope.gatewayId : envelope._tag === "Uplink" ? envelope.index : -1
 
 /** The numbers of the next `n` envelopes. */
 export const take = (stream: Stream.Stream<Envelope>, n: number) =>
