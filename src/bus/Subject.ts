@@ -2,7 +2,6 @@
  * Spells every subject there is, from namespace, name and id. Names come from visitors: they are encoded so that `.`, `*`, `>`, blanks and
  * control characters cannot leave their token or match another's.
  */
-
 import { createHash } from "node:crypto"
 
 /** A subject as NATS knows it: tokens separated by dots. */
@@ -38,6 +37,13 @@ export const ofGateways = (namespace: string): ((gatewayId: number) => Subject) 
   const prefix = `wayleave.${token(namespace)}.gateway.`
   return (gatewayId) => prefix + gatewayId.toString(16).padStart(8, "0")
 }
+
+/**
+ * Where the hubs that hold a session hear of newer connections of it elsewhere. Not by the id itself, which is a secret: a bus shows its subjects to
+ * whoever watches it.
+ */
+export const ofSession = (namespace: string, sessionId: string): Subject =>
+  `wayleave.${token(namespace)}.session.${createHash("sha256").update(sessionId).digest("hex").slice(0, 32)}`
 
 /** Where one gateway takes replies. */
 export const ofGateway = (namespace: string, gatewayId: number): Subject => ofGateways(namespace)(gatewayId)

@@ -15,7 +15,7 @@ import { type ExposeEvent, json as jsonLines, plain } from "./ExposeLines.ts"
 import * as ExposeState from "./ExposeState.ts"
 import { render } from "./LiveView.ts"
 import * as Screen from "./Screen.ts"
-import { InvalidArgument, parseHub, parseName, parseTarget } from "./Target.ts"
+import { InvalidArgument, parseHubs, parseName, parseTarget } from "./Target.ts"
 
 const flags = {
   target: Argument.String("TARGET").pipe(
@@ -26,7 +26,9 @@ const flags = {
     Flag.withFallbackConfig(Config.String("WAYLEAVE_NAME"))
   ),
   hub: Flag.String("hub").pipe(
-    Flag.withDescription("the hub to dial (WAYLEAVE_HUB, default ws://127.0.0.1:6420)"),
+    Flag.withDescription(
+      "the hub to dial, or several, separated by commas (WAYLEAVE_HUB, default ws://127.0.0.1:6420)"
+    ),
     Flag.withFallbackConfig(Config.String("WAYLEAVE_HUB")),
     Flag.withDefault("ws://127.0.0.1:6420")
   ),
@@ -106,7 +108,7 @@ const expose = Effect.fnUntraced(function* (options: {
 }) {
   const target = yield* parseTarget(options.target)
   const name = yield* parseName(options.name)
-  const hub = yield* parseHub(options.hub)
+  const hubs = yield* parseHubs(options.hub)
   const token = Option.isSome(options.tokenFile) ? yield* readToken(options.tokenFile.value) : undefined
   const logLevel = yield* GlobalFlag.LogLevel
   const onTerminal = yield* (yield* Stdio.Stdio).stdoutIsTerminal
@@ -128,7 +130,7 @@ const expose = Effect.fnUntraced(function* (options: {
     // A refusal ends the command, most often before anybody listens here: it is told there.
     if (link._tag !== "Refused") tell({ _tag: "Link", link })
   }
-  const runner = Runner.layer({ hubUrl: hub.href, name, token }).pipe(
+  const runner = Runner.layer({ hubUrl: hubs.map(({ href }) => href).join(","), name, token }).pipe(
     Layer.provide(LocalForward.layer(localTarget(target))),
     Layer.provide(WsSocket.layerDialer),
     Layer.provide(Layer.succeed(RunnerObserver, observer)),
@@ -173,6 +175,10 @@ export const exposeCommand = Command.make("expose", flags, (options) =>
     {
       command: "wayleave expose app.internal:80 --name app --hub wss://tunnel.example.org --token-file token.txt",
       description: "Another machine's app, through a hub elsewhere"
+    },
+    {
+      command: "wayleave expose 3000 --name web --hub wss://a.example.org,wss://b.example.org",
+      description: "Whichever of two hubs answers"
     }
   ])
 )

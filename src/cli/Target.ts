@@ -52,7 +52,7 @@ export const parseName = (text: string): Effect.Effect<string, InvalidArgument> 
 const schemes: Readonly<Record<string, string>> = { "ws:": "ws:", "wss:": "wss:", "http:": "ws:", "https:": "wss:" }
 
 /** The hub's WebSocket URL. A URL without a path gets the one every Wayleave hub listens on; http and https are taken for ws and wss. */
-export const parseHub = (text: string): Effect.Effect<URL, InvalidArgument> => {
+const parseHub = (text: string): Effect.Effect<URL, InvalidArgument> => {
   const url = URL.parse(text)
   const scheme = url === null ? undefined : schemes[url.protocol]
   if (url === null || scheme === undefined || url.hostname === "") {
@@ -66,3 +66,7 @@ export const parseHub = (text: string): Effect.Effect<URL, InvalidArgument> => {
   if (url.pathname === "/") url.pathname = "/runners/connect"
   return Effect.succeed(url)
 }
+
+/** Several hubs, separated by commas: a runner tries them in turn. */
+export const parseHubs = (text: string): Effect.Effect<ReadonlyArray<URL>, InvalidArgument> =>
+  Effect.forEach(text.split(","), (part) => parseHub(part.trim()))

@@ -4,12 +4,12 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `Admission.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
+import { Clock, Context, Effect, FiberSet, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Downlink, Envelope, RouteKey } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteKey, RouteQuestion } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
@@ -62,6 +62,25 @@ export class Gateway extends Context.Service<
 >()("wayleave/gateway/Gateway") {}
 
 const u32Max = 0xffff_ffff
+
+const logFaults = (faults: ReadonlyArray<unknown>) => Effect.logError("a stream failed over a frame", ...faults)
+
+/** Answers a hub that a session moved to. Only once the answer has left may anything else go there: it would find no route. */
+const answerQuestion = (bus: MessageBus["Service"], inFlight: InFlight, question: RouteQuestion) => {
+  const { answer, claimed, faults } = inFlight.answer(question)
+  const settled = (told: boolean) =>
+    Effect.sync(() => {
+      for (const link of claimed) link.settled(told)
+    })
+  return bus
+    .publish(question.replyTo, [answer], "one")
+    .pipe(
+      Effect.retry({ schedule: Schedule.exponential("20 millis"), times: limits.publishAttempts - 1 }),
+      Effect.matchEffect({ onFailure: () => settled(false), onSuccess: () => settled(true) }),
+      Effect.andThen(faults.length === 0 ? Effect.void : logFaults(faults))
+    )
+}
+
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
 const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
@@ -144,15 +163,16 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     budget: new HibernationBudget(limits.hibernationBytesTotalMax, meter.unacknowledged)
   }
 
-  const inbox = yield* bus.subscribe(replyTo, ["each"])
+  const inbox = yield* bus.subscribe(replyTo)
+  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
+  const onQuestion = (question: RouteQuestion) => void runFork(answerQuestion(bus, inFlight, question))
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
-      const { faults, unwanted } = inFlight.deal(batch)
+      const { faults, unwanted } = inFlight.deal(batch, onQuestion)
       if (unwanted.length === 0 && faults.length === 0) return Effect.void
       const told = Effect.forEach(unwanted, ({ replyTo: hub, route }) => insist(hub, [giveUp(route)]))
-      return faults.length === 0
-        ? told
-        : Effect.andThen(told, Effect.logError("a stream failed over a frame", ...faults))
+      return faults.length === 0 ? told : Effect.andThen(told, logFaults(faults))
     })
   const giveUp = (route: RouteKey): Downlink => ({
     _tag: "Downlink",

@@ -254,9 +254,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
     }
   }
 
-  /** Once, and only while no other frame of the stream has come: then nothing of the body beyond the opening frame can have left. */
+  /** Once, and only where nothing beyond the opening frame has left, nor come: all of it is still here. */
   private mayRepeat(code: AbortCode): boolean {
-    return neverSeen(code) && this.attempts < 2 && this.link?.taken === 1 && !this.record.settled
+    const untouched = this.link?.taken === 1 && this.link.onlyOpened
+    return neverSeen(code) && this.attempts < 2 && untouched && !this.record.settled
   }
 
   private onInformational(status: number, headers: HeaderList): void {

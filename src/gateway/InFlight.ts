@@ -4,7 +4,8 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteKey, Uplink } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteAnswer, RouteKey, RouteQuestion, SessionMoved, Uplink } from "../tunnel/Envelope.ts"
+import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { StreamLink } from "./StreamLink.ts"
@@ -20,6 +21,13 @@ export interface Dealt {
    * arrived twice. The hub must be told, or it and its runner keep the stream for as long as we live.
    */
   readonly unwanted: ReadonlyArray<Uplink>
+}
+
+/** What a hub is told, and the streams that it may go on with. `faults` are ours, for the log. */
+export interface Answered {
+  readonly answer: RouteAnswer
+  readonly claimed: ReadonlyArray<StreamLink>
+  readonly faults: ReadonlyArray<unknown>
 }
 
 /** The table, owned by one gateway. */
@@ -72,32 +80,87 @@ export class InFlight {
 
   /**
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
-   * it costs that stream and comes back for the log, while the others get their frames.
+   * it costs that stream and comes back for the log, while the others get their frames. What a hub asks is handed to `onQuestion`, in its turn.
    */
-  deal(envelopes: ReadonlyArray<Envelope>): Dealt {
+  deal(envelopes: ReadonlyArray<Envelope>, onQuestion: (question: RouteQuestion) => void = () => {}): Dealt {
     let faults: Array<unknown> | undefined
     let unwanted: Array<Uplink> | undefined
     for (const envelope of envelopes) {
-      // Only uplinks are addressed to a gateway; anything else is a stray of somebody's mistake.
-      if (envelope._tag !== "Uplink" || envelope.route.gatewayId !== this.gatewayId) {
-        this.meter.refused("Unknown")
-        continue
-      }
-      const link = this.links.get(envelope.route.requestId)
-      try {
-        const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-        if (refusal === undefined) continue
-        this.meter.refused(refusal)
-        if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) continue
-        unwanted ??= []
-        unwanted.push(envelope)
-      } catch (fault) {
-        faults ??= []
-        faults.push(fault)
-        link?.crash()
+      switch (envelope._tag) {
+        case "Uplink": {
+          const link = this.find(envelope.route)
+          try {
+            const refusal = link === undefined ? "Unknown" : link.receive(envelope)
+            if (refusal === undefined) break
+            this.meter.refused(refusal)
+            if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) break
+            // A stray: no hub has been promised anything in the name of another gateway.
+            if (envelope.route.gatewayId !== this.gatewayId) break
+            unwanted ??= []
+            unwanted.push(envelope)
+          } catch (fault) {
+            faults ??= []
+            faults.push(fault)
+            link?.crash()
+          }
+          break
+        }
+        case "RouteQuestion":
+          onQuestion(envelope)
+          break
+        case "SessionMoved":
+          this.release(envelope)
+          break
+        // Addressed to hubs: a stray of somebody's mistake.
+        case "Downlink":
+        case "LeaseRenewal":
+        case "Wake":
+        case "RouteAnswer":
+        case "SessionTaken":
+        case "ActorClaim":
+          this.meter.refused("Unknown")
+          break
+        default:
+          absurd(envelope)
       }
     }
     return { faults: faults ?? none, unwanted: unwanted ?? none }
+  }
+
+  private find({ gatewayId, requestId }: RouteKey): StreamLink | undefined {
+    return gatewayId === this.gatewayId ? this.links.get(requestId) : undefined
+  }
+
+  private release({ generation, routes, session }: SessionMoved): void {
+    for (const route of routes) this.find(route)?.moved(session, generation)
+  }
+
+  /**
+   * A session moved to another hub, which asks which of these streams are its own. This is the source of truth: granted is what is in flight, was given
+   * to that very session, and to no newer connection of it. What has to go down for `claimed` waits until they are told that the hub has its answer.
+   */
+  answer(question: RouteQuestion): Answered {
+    const { generation, session } = question
+    const granted: Array<RouteKey> = []
+    const denied: Array<RouteKey> = []
+    const claimed: Array<StreamLink> = []
+    const faults: Array<unknown> = []
+    for (const stream of question.streams) {
+      const link = this.find(stream.route)
+      try {
+        const claim = link?.name === question.name ? link.claim(question, stream) : "No"
+        if (claim === "Moved") claimed.push(link as StreamLink)
+        if (claim !== "No") {
+          granted.push(stream.route)
+          continue
+        }
+      } catch (fault) {
+        faults.push(fault)
+        link?.crash()
+      }
+      denied.push(stream.route)
+    }
+    return { answer: { _tag: "RouteAnswer", session, generation, granted, denied }, claimed, faults }
   }
 
   /** The hubs that hold streams of this gateway: each is told that it lives. */
@@ -120,12 +183,18 @@ export class InFlight {
     const heardMs = this.heardMs.get(hub)
     // Where it was opened between two renewals, it heard of us then.
     if (heardMs === undefined) this.heardMs.set(hub, nowMs - limits.leaseRenewalMs)
-    else if (nowMs - heardMs >= limits.leaseMs) this.lose(hub, nowMs - limits.leaseMs)
+    else if (nowMs - heardMs >= limits.leaseMs) this.endedBy(hub, nowMs - limits.leaseMs)
   }
 
-  /** A hub is gone, or with `openedByMs` what was opened there by then: its streams fail now instead of waiting for deadlines, but for WebSockets that may hibernate. */
-  lose(hub: Subject, openedByMs = Number.POSITIVE_INFINITY): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub && link.openedMs <= openedByMs) link.lose()
+  private endedBy(hub: Subject, openedByMs: number): void {
+    for (const link of [...this.links.values()]) {
+      if (link.hub === hub && link.openedMs <= openedByMs && !link.asleep) link.break("runner_lost", "session_lost")
+    }
+  }
+
+  /** A hub is gone. Its streams fail soon, instead of waiting for deadlines, unless they are heard of from another. */
+  lose(hub: Subject): void {
+    for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
   }
 
   /**
@@ -133,6 +202,8 @@ export class InFlight {
    * holds. One that no hub has answered yet has its own deadline, and may not have left at all.
    */
   loseAll(): void {
-    for (const link of [...this.links.values()]) if (link.hub !== undefined) link.lose("gap")
+    for (const link of [...this.links.values()]) {
+      if (link.hub !== undefined && !link.asleep) link.break("runner_lost", "gap")
+    }
   }
 }

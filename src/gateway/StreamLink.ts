@@ -1,6 +1,6 @@
 /**
- * The tunnel's side of one stream in flight: whom it is pinned to, which frame may come next, how many bytes either way, and what is still to be
- * said. `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
+ * The tunnel's side of one stream in flight: which frame may come next, how many bytes either way, and what is still to be said. `StreamPin.ts` has
+ * whose it is, `HttpStream.ts` and `SocketStream.ts` put the visitor's side on top; `InFlight.ts` deals the replies.
  *
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
@@ -9,12 +9,14 @@ import { Effect, Option } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { ReceiveWindow, SendWindow, windowDefault } from "../tunnel/Credit.ts"
-import type { Downlink, Envelope, RouteKey, Uplink, Wake } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
+import { Rest } from "./Rest.ts"
+import { type Claim, StreamPin } from "./StreamPin.ts"
 import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
 /** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
@@ -23,14 +25,12 @@ export type Refusal = "Foreign" | "Late" | "Duplicate"
 /** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
-  /** The hub that has the stream; unknown until its first word, and once it is lost. */
-  hub: Subject | undefined
   state: StreamState = "Idle"
   /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
   credit = new SendWindow(0)
-  /** When the opening frame left; `Infinity` before. */
+  /** When the opening frame left, or a hub last took up the other end; `Infinity` before. */
   openedMs = Number.POSITIVE_INFINITY
-  /** Frames taken from the session so far: none yet means that the opening frame may still be repeated elsewhere. */
+  /** Frames taken so far, credit aside. */
   taken = 0
   /** When a runner's session was first heard of. */
   pinnedMs: number | undefined
@@ -43,17 +43,15 @@ export class StreamLink {
   private readonly side: VisitorSide
   private sendSequence = new SendSequence()
   private receiveSequence = new ReceiveSequence()
-  private session: string | undefined
-  private generation = 0
+  private readonly pin = new StreamPin()
   private owedBytes = 0
+  /** What every Credit that left came to. */
+  private grantedBytes = 0
   private lastWord: RequestFrame | undefined
   private wakeWanted = false
   private numberOwed = false
-  private hubDeadlineMs = Number.POSITIVE_INFINITY
-  private placementDeadlineMs = Number.POSITIVE_INFINITY
   private readonly onOver: (link: StreamLink) => void
-  private waiter: ((effect: Effect.Effect<void>) => void) | undefined
-  private roused = false
+  private readonly rest: Rest
 
   constructor(
     route: RouteKey,
@@ -68,11 +66,27 @@ export class StreamLink {
     this.options = options
     this.window = new ReceiveWindow(options.bounds ?? windowDefault)
     this.onOver = onOver
+    this.rest = new Rest(options.soon)
   }
 
   /** Where wakes go. */
   get actors(): Subject {
     return this.options.actors
+  }
+
+  /** The runner's name it is for; empty where it is for an actor. */
+  get name(): string {
+    return this.addressee.name
+  }
+
+  /** The hub that takes frames of the stream; undefined while none would. */
+  get hub(): Subject | undefined {
+    return this.pin.reachable ? this.pin.hub : undefined
+  }
+
+  /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
+  get onlyOpened(): boolean {
+    return this.sendSequence.upcomingIndex <= 1
   }
 
   /** Whether the stream has ended; a last word may still be on its way. */
@@ -110,28 +124,25 @@ export class StreamLink {
   /** The opening frame is about to leave: from now the hub has `hubAnswerMs` for its first word. */
   opening(frame: RequestFrame): Downlink {
     this.openedMs = this.options.nowMs()
-    this.hubDeadlineMs = this.openedMs + limits.hubAnswerMs
+    this.pin.deadlineMs = this.openedMs + limits.hubAnswerMs
     return this.envelope(frame)
   }
 
-  /** Takes one reply. Two locks: the hub's route check let it through, and here it must come from the session the stream was given to. */
+  /** Takes one reply. */
   receive(uplink: Uplink): Refusal | undefined {
     const { frame } = uplink
-    if (this.state === "SocketAsleep") return this.receiveAsleep(uplink)
-    if (this.session === undefined) {
-      if (uplink.session !== "") this.pin(uplink)
-      else if (frame._tag === "Credit") return this.heard(uplink)
-      else if (frame._tag !== "ResponseAbort") return "Foreign"
-    } else if (this.session !== uplink.session) return "Foreign"
-    if (uplink.generation < this.generation) {
+    if (this.asleep) return this.receiveAsleep(uplink)
+    const known = this.pin.known
+    if (!known && uplink.session === "") return this.receiveOfHub(uplink)
+    const standing = this.pin.hear(uplink)
+    if (!known) this.pinnedMs = this.options.nowMs()
+    if (standing === "Foreign") return "Foreign"
+    if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (frame._tag !== "Credit") return "Foreign"
+      if (frame._tag !== "Credit" || this.pin.isClaimedSince(uplink)) return "Foreign"
       if (!this.over) this.take(frame)
       return undefined
     }
-    this.generation = uplink.generation
-    // A session that moved to another hub answers from there, and is answered there.
-    this.hub = uplink.replyTo
     if (this.lastWord !== undefined) this.wake()
     if (this.over) return "Late"
     if (isSequenced(frame)) {
@@ -146,55 +157,57 @@ export class StreamLink {
     return undefined
   }
 
-  private pin(uplink: Uplink): void {
-    this.session = uplink.session
-    this.pinnedMs = this.options.nowMs()
-  }
-
-  /** The hub's own word, before there is a session: it has the stream, and an actor is being started for it. */
-  private heard(uplink: Uplink): undefined {
-    this.hub = uplink.replyTo
-    this.placementDeadlineMs = this.options.nowMs() + limits.placementMs
-    this.wake()
+  /** The hub's own word, before there is a session: it has the stream, and an actor is being started for it; or nobody will have it. */
+  private receiveOfHub({ frame, replyTo }: Uplink): Refusal | undefined {
+    if (frame._tag !== "Credit" && frame._tag !== "ResponseAbort") return "Foreign"
+    this.pin.place(replyTo, this.options.nowMs() + limits.placementMs)
+    if (this.lastWord !== undefined) this.wake()
+    if (this.over) return "Late"
+    if (frame._tag === "ResponseAbort") this.take(frame)
+    return undefined
   }
 
   /** While the stream sleeps, a Credit of a session puts it back; nothing that is said now has a place in an order. */
   private receiveAsleep(uplink: Uplink): Refusal | undefined {
     if (uplink.frame._tag === "Credit") {
-      this.hub = uplink.replyTo
-      if (uplink.session === "") this.side.sleeper?.onHeard()
-      else this.attach(uplink)
+      if (uplink.session !== "") this.attach(uplink)
+      else {
+        this.pin.hub = uplink.replyTo
+        this.side.sleeper?.onHeard()
+      }
       return undefined
     }
-    if (uplink.session !== "" && uplink.session !== this.session) return "Foreign"
+    if (uplink.session !== "" && !this.pin.isOf(uplink.session)) return "Foreign"
     this.take(uplink.frame)
     return undefined
   }
 
   private attach(uplink: Uplink): void {
-    this.pin(uplink)
-    this.generation = uplink.generation
+    this.pin.attach(uplink)
+    this.pinnedMs = this.options.nowMs()
+    this.openedMs = this.pinnedMs
     this.sendSequence = new SendSequence()
     this.receiveSequence = new ReceiveSequence()
     this.credit = new SendWindow(0)
     this.window = new ReceiveWindow(this.options.bounds ?? windowDefault)
     this.attachments++
-    this.openedMs = this.options.nowMs()
     this.owedBytes = 0
+    this.grantedBytes = 0
     this.wakeWanted = false
     this.numberOwed = true
     this.take(uplink.frame)
     this.side.sleeper?.onAttached()
   }
 
-  /** The hub is gone. A WebSocket that may hibernate falls asleep over it, everything else fails now instead of waiting for deadlines. */
-  lose(abort: AbortCode = "session_lost"): void {
-    if (this.state !== "SocketLasting" && this.state !== "SocketAsleep") return this.break("runner_lost", abort)
-    this.hub = undefined
-    if (this.asleep) return
+  /** Whether it fell asleep: its other end is gone, and the visitor's WebSocket stays. */
+  private fallAsleep(): boolean {
+    if (this.state !== "SocketLasting" && !this.asleep) return false
+    this.pin.forget()
+    if (this.asleep) return true
     this.state = "SocketAsleep"
     this.detach()
     this.side.sleeper?.onLost()
+    return true
   }
 
   private detach(): void {
@@ -239,13 +252,13 @@ export class StreamLink {
       case "violation":
         return this.break("bad_response", "protocol_error")
       case "deliver": {
-        this.taken++
         this.state = step.state
         if (frame._tag === "Credit") {
           this.credit.grant(frame.bytes)
           this.wake()
           return
         }
+        this.taken++
         this.side.onFrame(frame)
         // Only the frame itself: where the visitor's side broke over it, a last word is due first.
         if (step.state === "Ended") this.finish()
@@ -253,6 +266,46 @@ export class StreamLink {
         return
       }
     }
+  }
+
+  /**
+   * A hub asks whether the session may go on with the stream there. What has to go down waits until `settled`: it must not come before the answer.
+   */
+  claim(question: RouteQuestion, stream: MovedStream): Claim {
+    if (this.quiet || this.asleep) return "No"
+    const claim = this.pin.claim(question)
+    if (claim === "Moved" && !this.over) this.resume(stream)
+    return claim
+  }
+
+  /** The hub has its answer, or cannot be told: then whatever is heard of the stream by the end of the grace decides. */
+  settled(told: boolean): void {
+    if (!told) return this.lose()
+    this.pin.open()
+    this.wake()
+  }
+
+  /** The hub is gone, or has let go of the session: the stream waits a while to be heard of from another, or sleeps. */
+  lose(): void {
+    if (this.fallAsleep()) return
+    this.pin.lose(this.options.nowMs() + limits.sessionGraceMs)
+    this.wake()
+  }
+
+  /** The session went on elsewhere, and the hub that says so has let go of it. */
+  moved(session: string, generation: number): void {
+    if (this.pin.expect(session, generation)) this.lose()
+  }
+
+  /** What was on its way when the old hub was lost is found out at once, by place and by sum, and not by the silence that would follow. */
+  private resume({ from, open }: MovedStream): void {
+    if (from !== null && this.receiveSequence.misses(from)) return this.break("runner_lost", "gap")
+    if (open === null) return
+    if (open.next !== this.sendSequence.upcomingIndex) return this.break("runner_lost", "gap")
+    this.credit.grantUpTo(open.granted)
+    const lost = Math.min(Math.max(0, this.grantedBytes - open.credited), this.window.windowBytes)
+    this.owedBytes += lost
+    this.grantedBytes -= lost
   }
 
   /** Body bytes came in. `false`: more than granted; the stream is broken and the bytes are not to be used. */
@@ -321,6 +374,7 @@ export class StreamLink {
     if (this.over || this.asleep) return envelopes
     if (this.owedBytes > 0) {
       envelopes.push(this.envelope({ _tag: "Credit", bytes: this.owedBytes }))
+      this.grantedBytes += this.owedBytes
       this.owedBytes = 0
     }
     for (const frame of this.side.collect()) envelopes.push(this.envelope(frame))
@@ -328,55 +382,43 @@ export class StreamLink {
   }
 
   /** Rouses the stream's fiber at the end of this turn; any number of reasons in one turn rouse it once. */
-  readonly wake = (): void => {
-    if (this.roused) return
-    this.roused = true
-    if (this.waiter !== undefined) this.options.soon(() => this.rouse())
-  }
-
-  private rouse(): void {
-    const waiter = this.waiter
-    if (waiter === undefined) return
-    this.waiter = undefined
-    this.roused = false
-    waiter(Effect.void)
-  }
-
-  private readonly work: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.roused) {
-      this.roused = false
-      return resume(Effect.void)
-    }
-    this.waiter = resume
-    return Effect.sync(() => {
-      if (this.waiter === resume) this.waiter = undefined
-    })
-  })
+  readonly wake = (): void => this.rest.rouse()
 
   /** Waits for something to do, or for the next deadline and deals with it. */
   readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
     const dueMs = this.dueMs()
-    if (dueMs === Number.POSITIVE_INFINITY) return this.work
+    if (dueMs === Number.POSITIVE_INFINITY) return this.rest.roused
     // Timers know whole milliseconds: one that fired early would only be set again, and again.
     const waitMs = Math.max(0, Math.ceil(dueMs - this.options.nowMs()))
-    return Effect.map(Effect.timeoutOption(this.work, waitMs), (worked) => {
+    return Effect.map(Effect.timeoutOption(this.rest.roused, waitMs), (worked) => {
       if (Option.isNone(worked)) this.expire()
     })
   })
 
   private dueMs(): number {
-    if (this.over) return this.hub === undefined ? this.hubDeadlineMs : Number.POSITIVE_INFINITY
     if (this.asleep) return this.side.deadlineMs()
-    if (this.hub === undefined) return this.hubDeadlineMs
-    return this.session === undefined ? this.placementDeadlineMs : this.side.deadlineMs()
+    const ofVisitor = this.over || !this.pin.known ? Number.POSITIVE_INFINITY : this.side.deadlineMs()
+    return Math.min(this.pin.deadlineMs, ofVisitor)
   }
 
   private expire(): void {
     // Meanwhile somebody may have spoken, or the clock may be early: only then is there still time.
-    if (this.options.nowMs() < this.dueMs()) return
+    const nowMs = this.options.nowMs()
+    if (!this.asleep && nowMs >= this.pin.deadlineMs) return this.giveUp()
+    if (!this.over && nowMs >= this.dueMs()) this.side.onDeadline()
+  }
+
+  /** Nobody spoke for the stream in time. */
+  private giveUp(): void {
+    if (this.pin.known) {
+      // The last word goes where the stream was last: should a hub be there after all, it must not keep the route.
+      this.pin.open()
+      if (this.over) this.wake()
+      else this.break("runner_lost", "session_lost")
+      return
+    }
     if (this.over) return this.finish()
-    if (this.asleep || this.session !== undefined) return this.side.onDeadline()
-    if (this.hub !== undefined) return this.break("actor_not_ready", "deadline")
+    if (this.pin.hub !== undefined) return this.break("actor_not_ready", "deadline")
     this.finish()
     this.side.onBroken("runner_lost")
   }

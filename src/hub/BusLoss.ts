@@ -1,6 +1,6 @@
 /**
  * The bus went out of reach. What was under way on it may be missing, and no later frame need show it: every stream of this hub ends, on both
- * sides, or sleeps where it can. Runners and their sessions stay.
+ * sides. Runners and their sessions stay.
  */
 import { Effect, Stream } from "effect"
 import { losses } from "../bus/MessageBus.ts"
@@ -26,9 +26,8 @@ export const endStreamsAtLoss = ({ bus, routes, streams, tellGateway, uplink }: 
     const ends: Array<Effect.Effect<void>> = []
     for (const route of [...streams.routes()]) {
       const session = endStream(streams, route) as Session
-      const { frame, index } = session.peer.farewell(route, lost)
       ends.push(end(route, session))
-      const envelope = uplink(session, route, index, frame)
+      const envelope = uplink(session, route, 0, lost)
       const others = news.get(route.gatewayId)
       if (others === undefined) news.set(route.gatewayId, [envelope])
       else others.push(envelope)

@@ -141,9 +141,14 @@ export const makeDownlink = (
         return routes.renew(envelope.gatewayId)
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
-      // Answers go to gateways, claims to those that claim as well; one that strays here has no reader.
+      case "RouteAnswer":
+        return parts.verification.answered(envelope)
       case "Uplink":
+      case "RouteQuestion":
+      case "SessionMoved":
+      case "SessionTaken":
       case "ActorClaim":
+        // For gateways, or for a subject of their own; one that strays here has no reader.
         return Effect.void
       default:
         return absurd(envelope)

@@ -31,6 +31,9 @@ const namePattern = new RegExp(`^(?=.{1,200}$)${label}(?:\\.${label})*$`)
 /** Whether visitors can reach a runner of this name by host: labels of RFC 1123 in lower case, joined by dots. */
 export const isRunnerName = (name: string): boolean => namePattern.test(name)
 
+/** A session that was dialled more often cannot be: room is left for a hub to count on. */
+const connectionMax = 2 ** 31
+
 const reject = (reason: Wayleave1.CloseReason, message: string) => new HandshakeRejected({ reason, message })
 
 const decodeHello = (message: SocketMessage) =>
@@ -76,6 +79,9 @@ const introduce = Effect.fnUntraced(function* (
     return yield* reject("bad_name", "a name is made of lower-case letters, digits, hyphens and dots")
   }
   const identity = yield* authenticateRunner(token, hello.name)
+  if (hello.streams.length > limits.streamsPerSessionMax || hello.connection > connectionMax) {
+    return yield* reject("protocol_error", "more streams or connections than a session can have")
+  }
   const graceMs = parts.options.graceMs ?? limits.sessionGraceMs
   const introduction: Introduction = {
     session: SessionId.make(Buffer.from(hello.session).toString("hex")),
@@ -83,12 +89,18 @@ const introduce = Effect.fnUntraced(function* (
     identity,
     dialect: "wayleave.1",
     graceMs,
+    connection: hello.connection,
+    elsewhere: hello.hub !== "" && hello.hub !== parts.hubId,
+    streams: hello.streams,
     makePeer: () => new WayleavePeer(parts.turn, parts.onUnencodable),
-    canResume: (peer) => own(peer).link.canResume(hello.received),
-    welcome: (session, resumed) => {
+    // A count that another hub's numbering led to says nothing here.
+    canResume: (peer) =>
+      (hello.hub === parts.hubId || (hello.hub === "" && hello.received === 0)) &&
+      own(peer).link.canResume(hello.received),
+    welcome: (session, outcome) => {
       const { link } = own(session.peer)
-      socket.sendUnsafe(welcomeOf(parts, graceMs, resumed, link.receivedCount), { binary: true, finish: true })
-      link.attach(socket, resumed ? hello.received : 0)
+      socket.sendUnsafe(welcomeOf(parts, graceMs, outcome, link.receivedCount), { binary: true, finish: true })
+      link.attach(socket, outcome === "resumed" ? hello.received : 0)
     },
     serve: (connection) => serveConnection(parts, connection, own(connection.session.peer))
   }
@@ -113,11 +125,16 @@ export const authenticateRunner = Effect.fnUntraced(function* (
   )
 })
 
-const welcomeOf = ({ hubId, options }: HubParts, graceMs: number, resumed: boolean, received: number): Uint8Array =>
+const welcomeOf = (
+  { hubId, options }: HubParts,
+  graceMs: number,
+  outcome: Wayleave1.Outcome,
+  received: number
+): Uint8Array =>
   Wayleave1.toRunner.encode({
     _tag: "Welcome",
     version,
-    resumed,
+    outcome,
     received,
     heartbeatMs: options.heartbeatMs ?? limits.heartbeatMs,
     heartbeatDeadlineMs: options.heartbeatDeadlineMs ?? limits.heartbeatDeadlineMs,

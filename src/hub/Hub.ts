@@ -12,7 +12,7 @@ import { AbuseMeter, Complaints } from "../protocol/Complaints.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { RouteStore } from "../route/RouteStore.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { RouteKey, SessionId, Uplink } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
@@ -30,6 +30,7 @@ import { closeText } from "./rivet/RivetConnection.ts"
 import { type RivetParts, rivetHandshake } from "./rivet/RivetHandshake.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
+import { makeVerification } from "./Verification.ts"
 
 export type { HubOptions } from "./HubParts.ts"
 
@@ -64,7 +65,13 @@ const goingAway = { reason: "draining", message: "the hub is going away" } as co
 /** As often as a lease is long: a gateway that is silent for that time is gone itself. */
 const sweepsPerLease = Math.ceil(limits.leaseMs / sweepMs)
 
-const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: () => boolean) {
+const drainPollMs = 50
+
+const makeParts = Effect.fnUntraced(function* (
+  options: HubOptions,
+  isDraining: () => boolean,
+  onLeaving: HubParts["onLeaving"]
+) {
   const bus = yield* MessageBus
   const routes = yield* RouteStore
   const scope = yield* Effect.scope
@@ -85,7 +92,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     frame
   })
 
-  const tellGateway = (gatewayId: number, envelopes: ReadonlyArray<Uplink>) =>
+  const tellGateway = (gatewayId: number, envelopes: ReadonlyArray<Envelope>) =>
     bus
       .publish(Subject.ofGateway(namespace, gatewayId), envelopes, "each")
       .pipe(
@@ -120,6 +127,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
     streams,
     uplink,
     relay,
+    verification: yield* makeVerification({ bus, routes, streams, namespace, hubId, uplink, tellGateway }),
     turn: yield* Turn,
     complaints: new Complaints(limits.abuseWindowMs),
     makeAbuseMeter: () => new AbuseMeter({ max: limits.abuseRefusalsMax, windowMs: limits.abuseWindowMs }),
@@ -133,6 +141,7 @@ const makeParts = Effect.fnUntraced(function* (options: HubOptions, isDraining: 
       runFork(Effect.andThen(routes.close(route), tellGateway(route.gatewayId, [news])))
     },
     scope,
+    onLeaving,
     runFork,
     isDraining
   }
@@ -149,7 +158,7 @@ const makeRivet = Effect.fnUntraced(function* (
   const kv = Option.getOrUndefined(yield* Effect.serviceOption(ActorKv))
   if (control === undefined || kv === undefined) return undefined
   const streams = yield* makeActorStreams(parts, control, downlink, sessionOf)
-  const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace))
+  const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace), ["one"])
   yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
   const rivet: RivetParts = { control, kv, streams }
   return rivet
@@ -160,9 +169,14 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const context = yield* Effect.context<Authenticator>()
   const quiet = yield* Latch.make(false)
   let draining = false
+  let closing = false
   let handshakes = 0
 
-  const parts = yield* makeParts(options, () => draining)
+  const onLeaving = (session: Session) => {
+    session.leaving = true
+    parts.runFork(directory.leave(session))
+  }
+  const parts: HubParts = yield* makeParts(options, () => closing, onLeaving)
   const { bus, complaints, routes, streams } = parts
   const downlink: DownlinkHandler = makeDownlink(
     parts,
@@ -172,6 +186,8 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const directory: RunnerDirectory = yield* makeRunnerDirectory(parts.namespace, downlink.handle)
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
+
+  const goAway = ({ peer }: Session) => peer.goAway("the hub is going away")
 
   const close = (
     socket: MessageSocket,
@@ -216,12 +232,15 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     )
     yield* Effect.acquireUseRelease(
       sessions.enter(introduction, socket),
-      (connection) =>
-        Effect.tap(introduction.serve(connection), (end) =>
+      (connection) => {
+        // Let in before everybody was told.
+        if (draining) goAway(connection.session)
+        return Effect.tap(introduction.serve(connection), (end) =>
           Effect.sync(() =>
             HubMetrics.connectionsClosedBy(end._tag === "Gone" ? "gone" : end.reason).updateUnsafe(1, context)
           )
-        ),
+        )
+      },
       (connection, exit) => sessions.leave(connection, exit._tag === "Success" ? exit.value : undefined)
     )
   })
@@ -241,6 +260,14 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
   yield* Effect.forkIn(endStreamsAtLoss(parts), scope)
+
+  /** Runners find another hub before this one refuses anything: no request falls between the two. */
+  const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving }) => leaving))
+  const notice = allLeft.pipe(
+    Effect.repeat({ until: (all) => all, schedule: Schedule.spaced(drainPollMs) }),
+    Effect.timeoutOption(options.drainNoticeMs ?? limits.drainNoticeMs)
+  )
+
   const envelopes = yield* bus.subscribe(Subject.ofHub(parts.namespace, parts.hubId))
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
 
@@ -257,9 +284,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       ),
     drain: Effect.gen(function* () {
       draining = true
+      for (const session of sessions.all()) goAway(session)
+      yield* notice
+      closing = true
       for (const session of sessions.all()) {
         session.leaving = true
-        session.peer.goAway("the hub is going away")
         yield* directory.leave(session)
       }
       yield* sweep

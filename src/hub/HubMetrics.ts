@@ -45,6 +45,11 @@ export const messagesUndecodable = Metric.counter("wayleave_hub_messages_undecod
   description: "Messages from runners that did not decode or came out of turn",
   incremental: true
 })
+/** Routes of sessions that moved here, by what became of them. */
+export const routesVerified = Metric.counter("wayleave_hub_routes_verified_total", {
+  description: "Routes of moved sessions that gateways were asked about, and those granted and denied, by outcome",
+  incremental: true
+})
 /** Connections that ended, by reason. */
 export const connectionsClosed = Metric.counter("wayleave_hub_connections_closed_total", {
   description: "Runner connections that ended, by reason",

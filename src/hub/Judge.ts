@@ -40,6 +40,8 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
     for (const { answer, reason } of refused) {
       switch (reason) {
         case "Unknown":
+          // Under way when its gateway denied it, of which the runner has been told.
+          if (parts.verification.wasDenied(session.id, answer.route)) break
           session.peer.reset(answer.route, "unknown_route")
           offences.push(kindOf.Unknown)
           break

@@ -4,9 +4,9 @@
  */
 import type { Deferred, Effect } from "effect"
 import type { Identity } from "../auth/Authenticator.ts"
-import type { CloseReason, DownFrame } from "../protocol/Wayleave1.ts"
+import type { CloseReason, DownFrame, Outcome } from "../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import type { MovedStream, RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import type { AbortCode, RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { RouteMap } from "../tunnel/RouteMap.ts"
 
@@ -15,9 +15,6 @@ export interface IndexedFrame {
   readonly index: number
   readonly frame: ResponseFrame
 }
-
-/** Ends a stream in the hub's own name. */
-export type Abort = Extract<ResponseFrame, { readonly _tag: "ResponseAbort" }>
 
 /** A frame for a runner. `actor` is empty where none is meant. */
 export interface ActorDownFrame extends DownFrame {
@@ -38,8 +35,8 @@ export interface Peer {
   readonly detach: (socket: MessageSocket) => void
   /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
   readonly initialCredit: (opening: RequestFrame) => number
-  /** The last frame of a stream that has to end without its runner: this one, unless there is something better to say. */
-  readonly farewell: (route: RouteKey, abort: Abort) => IndexedFrame
+  /** The last frame of a stream whose session is over. `unsent`: the runner never saw it. */
+  readonly farewell: (route: RouteKey, unsent: boolean) => IndexedFrame
   /** The session is over. */
   readonly ended: Effect.Effect<void>
 }
@@ -52,7 +49,7 @@ export interface Session {
   readonly peer: Peer
   /** How long it is kept after its socket is lost. */
   readonly graceMs: number
-  /** Counts connections: only the newest speaks for the session. */
+  /** Counts connections, those to other hubs included: only the newest speaks for the session. */
   generation: number
   /** The newest connection's socket, unless it is lost and the grace period runs. */
   socket: MessageSocket | undefined
@@ -90,12 +87,18 @@ export interface Introduction {
   readonly identity: Identity
   readonly dialect: Peer["dialect"]
   readonly graceMs: number
+  /** Which dial of its session this is; 0 where the dialect does not count them, and the session cannot move. */
+  readonly connection: number
+  /** The runner's last hub was another. */
+  readonly elsewhere: boolean
+  /** Streams that are to go on where this hub does not know the session. */
+  readonly streams: ReadonlyArray<MovedStream>
   /** The peer of a session that begins. */
   readonly makePeer: (id: SessionId) => Peer
   /** Whether the peer of a session that is there can go on over this connection. */
   readonly canResume: (peer: Peer) => boolean
   /** Welcomes the runner, and gives the session's peer this socket. */
-  readonly welcome: (session: Session, resumed: boolean) => void
+  readonly welcome: (session: Session, outcome: Outcome) => void
   /** Serves until the connection ends. */
   readonly serve: (connection: Connection) => Effect.Effect<ConnectionEnd>
 }

@@ -5,9 +5,10 @@
 import { Deferred, Effect, Fiber } from "effect"
 import type { CloseReason } from "../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
-import type { SessionId, Uplink } from "../tunnel/Envelope.ts"
+import type { Envelope, RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import { opensRoute } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { type Fencing, makeFencing } from "./Fencing.ts"
 import { HandshakeRejected } from "./Handshake.ts"
 import type { HubParts } from "./HubParts.ts"
 import type { RunnerDirectory } from "./RunnerDirectory.ts"
@@ -33,17 +34,6 @@ export interface SessionTable {
   readonly size: () => number
 }
 
-const neverSeen = {
-  _tag: "ResponseAbort",
-  code: "no_runner",
-  message: "the runner left before it saw the request"
-} as const
-const lost = {
-  _tag: "ResponseAbort",
-  code: "session_lost",
-  message: "the runner went away and did not come back"
-} as const
-
 /** An empty table. */
 export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, directory: RunnerDirectory) {
   const { routes, streams } = parts
@@ -51,25 +41,67 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const sessions = new Map<SessionId, Session>()
   const connections = new Map<SessionId, ConnectionPlace>()
   const graces = new Map<SessionId, Fiber.Fiber<void>>()
+  /** Sessions being taken out: who comes back with the same id waits until that is done. */
+  const endings = new Map<SessionId, Deferred.Deferred<void>>()
 
-  /** The session is over: nobody can answer its routes any more, and whoever waits for them is told. */
-  const endSession = Effect.fnUntraced(function* (session: Session) {
-    if (sessions.get(session.id) === session) sessions.delete(session.id)
+  const fencing: Fencing = yield* makeFencing(parts, (session, generation) => fence(session, generation))
+
+  /**
+   * Takes the session out, with its routes, and tells their gateways: `word` gives the news of one route, or undefined where it only moved, over a
+   * connection of this generation. Its id is free again when this returns.
+   */
+  const takeOut = Effect.fnUntraced(function* (
+    session: Session,
+    word: (route: RouteKey) => Envelope | undefined,
+    movedTo: number
+  ) {
+    if (sessions.get(session.id) !== session) return
+    sessions.delete(session.id)
     graces.delete(session.id)
+    const ended = Deferred.makeUnsafe<void>()
+    endings.set(session.id, ended)
     yield* directory.leave(session)
-    const byGateway = new Map<number, Array<Uplink>>()
+    yield* fencing.leave(session)
+    const news = new Map<number, { readonly words: Array<Envelope>; readonly moved: Array<RouteKey> }>()
     for (const route of yield* routes.revoke(session.id)) {
       endStream(streams, route)
-      const unsent = session.peer.withdraw(route).some(({ frame }) => opensRoute(frame))
-      const { frame, index } = session.peer.farewell(route, unsent ? neverSeen : lost)
-      const news = parts.uplink(session, route, index, frame)
-      const others = byGateway.get(route.gatewayId)
-      if (others === undefined) byGateway.set(route.gatewayId, [news])
-      else others.push(news)
+      const ofGateway = news.get(route.gatewayId) ?? { words: [], moved: [] }
+      news.set(route.gatewayId, ofGateway)
+      const own = word(route)
+      if (own === undefined) ofGateway.moved.push(route)
+      else ofGateway.words.push(own)
     }
-    for (const [gatewayId, news] of byGateway) yield* parts.tellGateway(gatewayId, news)
+    for (const [gatewayId, { moved, words }] of news) {
+      if (moved.length > 0) {
+        words.push({ _tag: "SessionMoved", session: session.id, generation: movedTo, routes: moved })
+      }
+      yield* parts.tellGateway(gatewayId, words)
+    }
     yield* session.peer.ended
+    endings.delete(session.id)
+    yield* Deferred.succeed(ended, undefined)
   }, Effect.uninterruptible)
+
+  const farewell = (session: Session, route: RouteKey, unsent: boolean): Envelope => {
+    const { frame, index } = session.peer.farewell(route, unsent)
+    return parts.uplink(session, route, index, frame)
+  }
+
+  /** Whether the runner never saw the request: its opening frame is still here. */
+  const withdraw = (session: Session, route: RouteKey): boolean =>
+    session.peer.withdraw(route).some(({ frame }) => opensRoute(frame))
+
+  /** The session is over: nobody can answer its routes any more, and whoever waits for them is told. */
+  const endSession = (session: Session) =>
+    takeOut(session, (route) => farewell(session, route, withdraw(session, route)), 0)
+
+  /** The session is elsewhere now, and its streams with it, but for those that it never saw. */
+  const forget = (session: Session, movedTo: number) =>
+    Effect.suspend(() =>
+      session.generation >= movedTo
+        ? Effect.void
+        : takeOut(session, (route) => (withdraw(session, route) ? farewell(session, route, true) : undefined), movedTo)
+    )
 
   const startGrace = Effect.fnUntraced(function* (session: Session) {
     const fiber = yield* Effect.sleep(session.graceMs).pipe(
@@ -100,6 +132,17 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       return Deferred.succeed(place.ended, undefined)
     })
 
+  /** A newer connection of the session is at another hub: ours ends, and nothing of the session stays. */
+  const fence = Effect.fnUntraced(function* (session: Session, generation: number) {
+    const place = connections.get(session.id)
+    if (place !== undefined) {
+      yield* Deferred.succeed(place.dismissed, "fenced")
+      yield* Deferred.await(place.ended)
+    }
+    yield* stopGrace(session.id)
+    // Meanwhile one that is newer still may have come here, and goes on with the session.
+    if (!connections.has(session.id)) yield* forget(session, generation)
+  })
   const beginSession = (introduction: Introduction): Session => ({
     id: introduction.session,
     name: introduction.name,
@@ -115,7 +158,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const isSame = (session: Session, { dialect, identity, name }: Introduction) =>
     session.identity.id === identity.id && session.name === name && session.peer.dialect === dialect
 
-  /** The session this runner goes on with, or null where it has to begin anew. */
+  /** The session this runner goes on with, or null where this hub knows of none. */
   const resume = Effect.fnUntraced(function* (introduction: Introduction) {
     const present = sessions.get(introduction.session)
     if (present === undefined) return null
@@ -123,37 +166,76 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       return yield* new HandshakeRejected({ reason: "forbidden", message: "the session belongs to somebody else" })
     }
     yield* stopGrace(present.id)
+    if (sessions.get(present.id) !== present) return null
     if (introduction.canResume(present.peer)) return present
-    yield* endSession(present)
+    // It was elsewhere since and comes back: what is here is of a time before that.
+    if (introduction.elsewhere) yield* forget(present, nextGeneration(present, introduction))
+    else yield* endSession(present)
     return null
   })
+
+  const nextGeneration = (present: Session | undefined, { connection }: Introduction) =>
+    Math.max((present?.generation ?? 0) + 1, connection)
 
   const begin = Effect.fnUntraced(function* (
     introduction: Introduction,
     socket: MessageSocket,
     place: ConnectionPlace
   ) {
-    const resumed = yield* resume(introduction)
+    const { connection: dialled, elsewhere, session: id } = introduction
+    let generation: number
+    let resumed: Session | null
+    for (;;) {
+      generation = nextGeneration(sessions.get(id), introduction)
+      resumed = yield* resume(introduction)
+      const ending = endings.get(id)
+      if (ending === undefined) break
+      yield* Deferred.await(ending)
+    }
     if (resumed === null && sessions.size >= limits.sessionsMax) {
       return yield* new HandshakeRejected({ reason: "overloaded", message: "the hub takes no more sessions" })
     }
     const session = resumed ?? beginSession(introduction)
     sessions.set(session.id, session)
-    session.generation++
+    session.generation = generation
     session.socket = socket
-    const connection: Connection = { session, socket, generation: session.generation, place }
-    yield* routes.adopt({ session: session.id, generation: session.generation })
-    yield* directory.join(session)
-    introduction.welcome(session, resumed !== null)
+    const connection: Connection = { session, socket, generation, place }
+    yield* routes.adopt({ session: session.id, generation })
+    // A dialect that does not count its dials cannot say which is newer.
+    if (dialled > 0 && resumed === null) yield* fencing.join(session)
+    // The first connection of all has nobody to tell.
+    if (dialled > 0 && (generation > 1 || elsewhere)) fencing.announce(session)
+    const outcome = resumed !== null ? "resumed" : introduction.streams.length > 0 ? "adopted" : "begun"
+    const denied = outcome === "adopted" ? yield* adopt(session, introduction, socket, place) : []
+    if (!session.leaving) yield* directory.join(session)
+    introduction.welcome(session, outcome)
+    for (const route of denied) session.peer.reset(route, "unknown_route")
     return connection
   })
 
+  /** Returns the streams that the session may not go on with. */
+  const adopt = (session: Session, { streams }: Introduction, socket: MessageSocket, place: ConnectionPlace) =>
+    parts.verification
+      .verify(
+        session,
+        streams,
+        Effect.raceFirst(
+          Deferred.await(place.dismissed),
+          Effect.callback<void>((resume) => socket.whenClosedUnsafe(() => resume(Effect.void)))
+        )
+      )
+      .pipe(Effect.onInterrupt(() => endSession(session)))
+
   return {
     enter: Effect.fnUntraced(function* (introduction, socket) {
-      yield* dismiss(introduction.session, "fenced")
+      const { session: id } = introduction
+      for (let present = connections.get(id); present !== undefined; present = connections.get(id)) {
+        yield* Deferred.succeed(present.dismissed, "fenced")
+        yield* Deferred.await(present.ended)
+      }
       // Taken before the next wait: a third connection of this session has to dismiss this one first.
       const place: ConnectionPlace = { dismissed: Deferred.makeUnsafe(), ended: Deferred.makeUnsafe() }
-      connections.set(introduction.session, place)
+      connections.set(id, place)
       return yield* begin(introduction, socket, place).pipe(Effect.onError(() => release(introduction.session, place)))
     }),
     leave: Effect.fnUntraced(function* (connection, end) {

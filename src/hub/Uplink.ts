@@ -75,7 +75,7 @@ export const makeUplinkReader = (parts: HubParts, options: UplinkOptions) => {
         link.acknowledged(decoded.received)
         return undefined
       case "GoAway":
-        session.leaving = true
+        parts.onLeaving(session)
         return undefined
       case "Hello":
         return "a second Hello"

@@ -7,7 +7,7 @@ import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type RequestFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { Turn } from "../tunnel/Turn.ts"
-import type { Abort, IndexedFrame, Peer } from "./Session.ts"
+import type { IndexedFrame, Peer } from "./Session.ts"
 
 const encode = (received: number, frames: ReadonlyArray<Wayleave1.DownFrame>) =>
   Wayleave1.toRunner.encode({ _tag: "Frames", received, frames })
@@ -62,7 +62,12 @@ export class WayleavePeer implements Peer {
     }
   }
 
-  farewell(_route: RouteKey, frame: Abort): IndexedFrame {
-    return { index: 0, frame }
+  farewell(_route: RouteKey, unsent: boolean): IndexedFrame {
+    return {
+      index: 0,
+      frame: unsent
+        ? { _tag: "ResponseAbort", code: "no_runner", message: "the runner left before it saw the request" }
+        : { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away and did not come back" }
+    }
   }
 }

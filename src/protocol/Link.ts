@@ -41,6 +41,7 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
   private readonly unacknowledged = new Fifo<Uint8Array>()
   private unacknowledgedBytes = 0
   private sent = 0
+  private acked = 0
   private received = 0
   private receivedBytesUnacknowledged = 0
 
@@ -61,6 +62,26 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
   /** Bytes sent and kept for a reconnect. */
   get replayBytes(): number {
     return this.unacknowledgedBytes
+  }
+
+  /** Whether everything that the peer may lack is still here. */
+  get lossless(): boolean {
+    return this.acked >= this.sent - this.unacknowledged.length
+  }
+
+  /** Frames that the peer may lack, in order: those sent and not acknowledged, then those that wait. */
+  *outstanding(decode: (message: Uint8Array) => ReadonlyArray<LinkFrame<Out>>): Iterable<LinkFrame<Out>> {
+    for (let i = 0; i < this.unacknowledged.length; i++) yield* decode(this.unacknowledged.at(i) as Uint8Array)
+    for (let i = 0; i < this.control.length; i++) yield this.control.at(i) as LinkFrame<Out>
+    for (let i = 0; i < this.data.length; i++) yield this.data.at(i) as LinkFrame<Out>
+  }
+
+  /** Queues what an earlier link of this session left outstanding. No wall: it stood behind one there. */
+  inherit(frames: Iterable<LinkFrame<Out>>): void {
+    for (const frame of frames) {
+      this.data.push(frame)
+      this.queued += weightBytes(frame.frame)
+    }
   }
 
   /** Queues a frame for the end of the turn. `false`: the queue is at its wall and the frame was not taken; credit should never let it come to that. */
@@ -133,6 +154,7 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
   acknowledged(peerReceived: number): void {
     const first = this.sent - this.unacknowledged.length
     if (peerReceived > this.sent) return
+    this.acked = Math.max(this.acked, peerReceived)
     for (let i = first; i < peerReceived; i++) {
       this.unacknowledgedBytes -= (this.unacknowledged.shift() as Uint8Array).length
     }

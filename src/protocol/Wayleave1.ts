@@ -6,7 +6,7 @@
  * how many it has received, so after a reconnect the other repeats exactly what was lost. Next: `Link.ts`, which does the counting.
  */
 import { Schema } from "effect"
-import { RouteKey } from "../tunnel/Envelope.ts"
+import { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
 import { AbortCode, RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import * as Wire from "../tunnel/Wire.ts"
 import * as Bare from "./Bare.ts"
@@ -20,21 +20,39 @@ export const capabilities = ["resume", "trailers", "informational", "websocket"]
 /** How many numbered messages the sender of this has received in the session so far. */
 const received = Wire.uint
 
-/** Opens the conversation. `session` is chosen by the runner, 16 random bytes, and is the only key to resuming: keep it secret. */
+/**
+ * Opens the conversation. `session` is chosen by the runner, 16 random bytes, and is the only key to resuming: keep it secret. `connection` counts
+ * the session's dials, so that of two hubs the one with the newer connection is known. `hub` is the one whose numbering `received` speaks of, empty
+ * before the first Welcome. `streams` are those that are to go on should this hub not know the session.
+ */
 export const Hello = Wire.tagged(0, "Hello", {
   versions: Wire.list(Wire.u16),
   session: Wire.fixed(16),
+  connection: Wire.u32,
   name: Wire.str,
+  hub: Wire.str,
   received,
+  streams: Wire.list(MovedStream),
   capabilities: Wire.list(Wire.str),
   agent: Wire.str
 })
 export type Hello = typeof Hello.Type
 
-/** Accepts the runner. With `resumed` false the hub knows nothing of the session: every stream open on it is gone. */
+/** What becomes of a session, and of the streams that were open on it. */
+export const Outcome = Wire.enumeration({
+  /** The hub knows nothing of the session: numbering begins, and every stream that was open is gone. */
+  begun: 0,
+  /** The hub knows the session: both sides repeat what the other lacks. */
+  resumed: 1,
+  /** The hub did not know the session, and the gateways do: numbering begins, and the streams in Hello go on, but for those that get a Reset. */
+  adopted: 2
+})
+export type Outcome = typeof Outcome.Type
+
+/** Accepts the runner. */
 export const Welcome = Wire.tagged(0, "Welcome", {
   version: Wire.u16,
-  resumed: Wire.bool,
+  outcome: Outcome,
   received,
   heartbeatMs: Wire.u32,
   heartbeatDeadlineMs: Wire.u32,

@@ -30,7 +30,7 @@ export interface Introduction {
 
 /** What the owner is told while the connection stands. */
 export interface ConnectionEvents {
-  readonly onWelcome: (welcome: Wayleave1.Welcome, resumed: boolean) => void
+  readonly onWelcome: (welcome: Wayleave1.Welcome) => void
   readonly onRoundTrip: (roundTripMs: number) => void
   readonly onGoAway: (reason: string) => void
 }
@@ -110,7 +110,7 @@ export const connect = Effect.fnUntraced(function* (
         if (socket._tag === "None") return
         session.link.detach(socket.value)
         // 1000 says that the runner does not come back; after any other code its session waits for it.
-        socket.value.closeUnsafe(session.draining ? 1000 : 1001, "")
+        socket.value.closeUnsafe(session.draining || session.leaving ? 1000 : 1001, "")
       })
   ).pipe(Effect.catch((error) => Effect.succeed(describeDial(error))))
 })
@@ -163,9 +163,8 @@ const welcomed = Effect.fnUntraced(function* (
   send(socket, {
     _tag: "Hello",
     versions: [version],
-    session: session.id,
+    ...session.introduce(),
     name: introduction.name,
-    received: session.link.receivedCount,
     capabilities: Wayleave1.capabilities,
     agent: introduction.agent
   })
@@ -182,13 +181,21 @@ const welcomed = Effect.fnUntraced(function* (
 
 /** Has the link go on over this socket, or begin anew. */
 const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave1.Welcome): boolean => {
-  if (!welcome.resumed) {
-    session.restart(false)
-    session.link.attach(socket, 0)
-    return true
+  switch (welcome.outcome) {
+    case "begun":
+      session.restart(false)
+      break
+    case "adopted":
+      session.move()
+      break
+    case "resumed":
+      if (!session.link.canResume(welcome.received)) return false
+      break
+    default:
+      return absurd(welcome.outcome)
   }
-  if (!session.link.canResume(welcome.received)) return false
-  session.link.attach(socket, welcome.received)
+  session.joined(welcome.hub)
+  session.link.attach(socket, welcome.outcome === "resumed" ? welcome.received : 0)
   return true
 }
 
@@ -204,8 +211,8 @@ const serve = Effect.fnUntraced(function* (
   // At once, not when the read loop gets there: a link would go on filling a dead socket, and forget what it cannot repeat.
   const { link } = session
   socket.whenClosedUnsafe(() => link.detach(socket))
-  if (session.draining) leave(socket, "leaving")
-  events.onWelcome(welcome, welcome.resumed)
+  if (session.draining || session.leaving) leave(socket, "leaving")
+  events.onWelcome(welcome)
   const heartbeat = yield* Heartbeat.make({
     heartbeatMs: Math.max(welcome.heartbeatMs, heartbeatMsMin),
     heartbeatDeadlineMs: Math.max(welcome.heartbeatDeadlineMs, 2 * heartbeatMsMin),

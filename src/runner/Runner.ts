@@ -1,8 +1,8 @@
 /**
  * The runner: dials a hub, serves what it sends to an app, and comes back for ever.
  *
- * It answers for the life of the connection and of the session behind it; what an answer says is the app's concern (`RunnerApp.ts`).
- * Next: `HubConnection.ts`, one socket; `RunnerSession.ts`, what outlives it; `Reconnect.ts`, the waits between.
+ * Mostly it has one session. Where its hub goes away, a second begins elsewhere at once and takes what is new, while the first finishes what is open.
+ * What an answer says is the app's concern (`RunnerApp.ts`). Next: `SessionLife.ts`, one session from dial to dial; `RunnerSession.ts`, what it holds.
  */
 import {
   Clock,
@@ -14,6 +14,7 @@ import {
   FiberSet,
   Layer,
   PubSub,
+  Random,
   type Redacted,
   Schema,
   SubscriptionRef
@@ -23,11 +24,11 @@ import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { Dialer } from "../socket/MessageSocket.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Turn } from "../tunnel/Turn.ts"
-import { type ConnectionEnd, connect } from "./HubConnection.ts"
-import * as Reconnect from "./Reconnect.ts"
+import { connectUrls, HubChoice, publicUrl } from "./HubChoice.ts"
 import { RunnerApp } from "./RunnerApp.ts"
 import { RunnerObserver } from "./RunnerObserver.ts"
 import { RunnerSession } from "./RunnerSession.ts"
+import { handOverWaitMs, live, type Refusal, type RunnerRecord } from "./SessionLife.ts"
 
 /** The hub will not have this runner, and dialling again cannot change that. */
 export class RunnerRefused extends Schema.TaggedError<RunnerRefused>()("RunnerRefused", {
@@ -35,7 +36,7 @@ export class RunnerRefused extends Schema.TaggedError<RunnerRefused>()("RunnerRe
   message: Schema.String
 }) {}
 
-/** Where the connection stands. `Refused` is the end. */
+/** Where the newest connection stands. `Refused` is the end. */
 export type RunnerStatus =
   | { readonly _tag: "Connecting" }
   | {
@@ -61,7 +62,7 @@ export interface RunnerCounts {
 
 /** Where the hub is, and who is calling. */
 export interface RunnerOptions {
-  /** Where the hub is: `ws:`, `wss:`, `http:` or `https:`, without the path. */
+  /** Where the hub is: `ws:`, `wss:`, `http:` or `https:`, without the path. Several, separated by commas, are tried in turn. */
   readonly hubUrl: string
   /** What visitors reach the app by: one host label. */
   readonly name: string
@@ -95,201 +96,204 @@ export const NewSessionId = Context.Reference<() => Uint8Array>("wayleave/runner
   defaultValue: () => () => crypto.getRandomValues(new Uint8Array(16))
 })
 
-const schemes: Readonly<Record<string, "ws:" | "wss:">> = {
-  "ws:": "ws:",
-  "http:": "ws:",
-  "wss:": "wss:",
-  "https:": "wss:"
-}
-
-/** The URL to dial for a hub, undefined where `hubUrl` is none. */
-export const connectUrl = (hubUrl: string): URL | undefined => {
-  if (!URL.canParse(hubUrl)) return undefined
-  const url = new URL(hubUrl)
-  const scheme = schemes[url.protocol]
-  if (scheme === undefined) return undefined
-  // The setter refuses to go from http to ws in some runtimes; a new URL does not.
-  const dialled = new URL(`${scheme}//${url.host}${url.pathname.replace(/\/$/, "")}`)
-  if (!dialled.pathname.endsWith("/runners/connect")) {
-    dialled.pathname = `${dialled.pathname.replace(/\/$/, "")}/runners/connect`
-  }
-  return dialled
-}
-
-/** Where visitors find the app: the hub's domain, at the port the hub was dialled at. */
-export const publicUrl = (dialled: URL, name: string, domain: string): string => {
-  const port = dialled.port === "" ? "" : `:${dialled.port}`
-  return `${dialled.protocol === "wss:" ? "https" : "http"}://${name}.${domain}${port}`
-}
-
-const final = ["unauthorized", "forbidden", "unsupported_version", "bad_name"] as const
-
-/** The refusal in this end, if it is one. A runner that was welcome once trusts that the hub will see reason; only a newer runner is final. */
-const refusalOf = (end: ConnectionEnd, everWelcomed: boolean): RunnerRefused | undefined => {
-  if (end._tag === "Closed" && end.reason === "fenced") {
-    return new RunnerRefused({ reason: "fenced", message: end.cause })
-  }
-  if (everWelcomed) return undefined
-  if (end._tag === "NotReached" && end.status === 401) {
-    return new RunnerRefused({ reason: "unauthorized", message: end.cause })
-  }
-  if (end._tag === "NotReached" && end.status === 403) {
-    return new RunnerRefused({ reason: "forbidden", message: end.cause })
-  }
-  const reason = end._tag === "Closed" ? final.find((one) => one === end.reason) : undefined
-  return reason === undefined ? undefined : new RunnerRefused({ reason, message: end.cause })
+/** One session and the fiber that it lives in. */
+interface Line {
+  readonly session: RunnerSession
+  fiber: Fiber.Fiber<Refusal | undefined>
+  /** Its socket stands, and what it queues will leave. */
+  connected: boolean
 }
 
 /** The service itself, for whoever brings his own app and dialer. Returns after the first attempt: connected, waiting for the next, or refused. */
 export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
-  const url = connectUrl(options.hubUrl)
-  if (url === undefined) {
-    const message = `${options.hubUrl} is not the URL of a hub: it begins with ws:, wss:, http: or https:`
+  const dialled = connectUrls(options.hubUrl)
+  if ("wrong" in dialled) {
+    const message = `${dialled.wrong} is not the URL of a hub: it begins with ws:, wss:, http: or https:`
     return yield* new RunnerRefused({ reason: "bad_hub_url", message })
   }
+  const { urls } = dialled
   const clock = yield* Clock.Clock
   const dialer = yield* Dialer
   const turn = yield* Turn
   const fork = (yield* FiberSet.runtime(yield* FiberSet.make())<never>()) as <A, E>(
     effect: Effect.Effect<A, E>
   ) => Fiber.Fiber<A, E>
-  const session = new RunnerSession(
-    {
-      app: yield* RunnerApp,
-      observer: yield* RunnerObserver,
-      clock,
-      turn,
-      fork,
-      newId: yield* NewSessionId
-    },
-    options.session
-  )
+  const sessionOptions = {
+    app: yield* RunnerApp,
+    observer: yield* RunnerObserver,
+    clock,
+    turn,
+    fork,
+    newId: yield* NewSessionId
+  }
   const status = yield* SubscriptionRef.make<RunnerStatus>({ _tag: "Connecting" })
   const attempted = yield* Deferred.make<void, RunnerRefused>()
   const connected = yield* Deferred.make<RunnerStatus & { readonly _tag: "Connected" }, RunnerRefused>()
   const refused = yield* Deferred.make<never, RunnerRefused>()
-  const complaints = new Complaints(limits.abuseWindowMs)
-  let connections = 0
-  let nonsense = 0
+  const record: RunnerRecord = {
+    hubs: new HubChoice(urls, urls.length === 1 ? 0 : yield* Random.nextIntBetween(0, urls.length)),
+    complaints: new Complaints(limits.abuseWindowMs),
+    failures: 0,
+    everWelcomed: false,
+    connections: 0,
+    nonsense: 0
+  }
+  const introduction = { name: options.name, token: options.token, agent: options.agent ?? "wayleave" }
+  /** The newest last: it takes what is new. */
+  const lines: Array<Line> = []
+  let unknownFrames = 0
+  let draining = false
 
   // As `SubscriptionRef.set`, from the read loop, where nothing may wait.
-  const setStatus = (next: RunnerStatus) => {
+  const setStatus = (line: Line, next: RunnerStatus) => {
+    if (line !== lines.at(-1)) return
     status.value = next
     PubSub.publishUnsafe(status.pubsub, next)
   }
-  const introduction = {
-    url: url.href,
-    name: options.name,
-    token: options.token,
-    agent: options.agent ?? "wayleave"
-  }
-  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  let welcomedAtMs: number | undefined
-  let keptForMs = limits.sessionGraceMs
 
-  const onWelcome = (welcome: Wayleave1.Welcome, resumed: boolean) => {
-    connections++
-    welcomedAtMs = nowMs()
-    // The hub may take a deadline to notice that we were cut off, and keeps the session for the grace period after that.
-    keptForMs = welcome.heartbeatDeadlineMs + welcome.graceMs
-    const now = {
-      _tag: "Connected",
-      publicUrl: publicUrl(url, options.name, welcome.domain),
-      hub: welcome.hub,
-      resumed,
-      roundTripMs: undefined
-    } as const
-    setStatus(now)
-    Deferred.doneUnsafe(connected, Effect.succeed(now))
-    Deferred.doneUnsafe(attempted, Effect.void)
-    fork(Effect.logInfo("connected to the hub").pipe(Effect.annotateLogs({ url: now.publicUrl, resumed })))
-  }
-  const onRoundTrip = (roundTripMs: number) => {
-    if (status.value._tag === "Connected") setStatus({ ...status.value, roundTripMs })
-  }
-  const onGoAway = (reason: string) => {
-    fork(Effect.logInfo("the hub is going away").pipe(Effect.annotateLogs({ reason })))
-  }
+  const sayLeaving = ({ session }: Line) =>
+    session.link.sendNow(Wayleave1.toHub.encode({ _tag: "GoAway", reason: "leaving" }))
 
-  const complain = (cause: string) => {
-    nonsense++
-    const count = complaints.note("nonsense", clock.currentTimeMillisUnsafe())
-    return count === 0
-      ? Effect.void
-      : Effect.logWarning("a message from the hub could not be understood").pipe(Effect.annotateLogs({ cause, count }))
-  }
-
-  // A fault of ours costs a session, and shows in the log; it must not leave a runner that looks connected and is not.
-  const broken = (defect: unknown) =>
-    Effect.as(Effect.logError("a connection to the hub failed", defect), {
-      _tag: "Nonsense",
-      cause: "the connection failed on this side"
-    } satisfies ConnectionEnd)
-
-  const refuse = (error: RunnerRefused) =>
+  const refuse = (line: Line, { message, reason }: Refusal) =>
     Effect.suspend(() => {
-      session.restart(true)
-      setStatus({ _tag: "Refused", reason: error.reason, message: error.message })
+      const error = new RunnerRefused({ reason, message })
+      line.session.restart(true)
+      setStatus(line, { _tag: "Refused", reason, message })
       const failed = Effect.fail(error)
       Deferred.doneUnsafe(refused, failed)
       Deferred.doneUnsafe(connected, failed)
       Deferred.doneUnsafe(attempted, failed)
-      return Effect.logError("the hub refused this runner").pipe(
-        Effect.annotateLogs({ reason: error.reason, message: error.message })
-      )
+      return Effect.logError("the hub refused this runner").pipe(Effect.annotateLogs({ reason, message }))
     })
 
-  const loop = Effect.gen(function* () {
-    let failures = 0
-    let everWelcomed = false
-    let lostAtMs: number | undefined
-    while (true) {
-      welcomedAtMs = undefined
-      setStatus({ _tag: "Connecting" })
-      const end = yield* connect(dialer, introduction, session, { onWelcome, onRoundTrip, onGoAway }).pipe(
-        Effect.catchDefect(broken)
-      )
-      const endedAtMs = nowMs()
-      if (welcomedAtMs !== undefined) {
-        everWelcomed = true
-        if (endedAtMs - welcomedAtMs >= Reconnect.lastedMs) failures = 0
-        lostAtMs = endedAtMs
-      }
-      const refusal = refusalOf(end, everWelcomed)
-      if (refusal !== undefined) return yield* refuse(refusal)
-      if (end._tag === "Nonsense") yield* complain(end.cause)
-      const forgotten = lostAtMs !== undefined && endedAtMs - lostAtMs >= keptForMs
-      if (end._tag === "Nonsense" || end._tag === "Unresumable" || (forgotten && session.openStreams > 0)) {
-        session.restart(true)
-      }
-      const retryInMs = yield* Reconnect.nextWaitMs(++failures)
-      setStatus({ _tag: "Waiting", retryInMs, cause: end.cause })
-      Deferred.doneUnsafe(attempted, Effect.void)
-      if (failures === 1)
-        yield* Effect.logWarning("no connection to the hub").pipe(Effect.annotateLogs({ cause: end.cause }))
-      yield* Effect.sleep(retryInMs)
-    }
-  })
-  const running = yield* Effect.forkScoped(loop)
+  const onWelcome = (line: Line, url: URL, welcome: Wayleave1.Welcome) => {
+    line.connected = true
+    const now = {
+      _tag: "Connected",
+      publicUrl: publicUrl(url, options.name, welcome.domain),
+      hub: welcome.hub,
+      resumed: welcome.outcome !== "begun",
+      roundTripMs: undefined
+    } as const
+    setStatus(line, now)
+    Deferred.doneUnsafe(connected, Effect.succeed(now))
+    Deferred.doneUnsafe(attempted, Effect.void)
+    fork(
+      Effect.logInfo("connected to the hub").pipe(Effect.annotateLogs({ url: now.publicUrl, outcome: welcome.outcome }))
+    )
+    if (line === lines.at(-1)) for (const older of lines.slice(0, -1)) retire(older)
+  }
 
-  const flushed = Effect.gen(function* () {
-    // What this turn queued leaves at its end; a full socket takes it a little later, an absent one never.
-    yield* Effect.callback<void>((resume) => turn(() => resume(Effect.void)))
-    while (session.link.queuedBytes > 0 && status.value._tag === "Connected") yield* Effect.sleep(flushPollMs)
-  })
+  /** Another session takes what is new from now on. The hub hears so at once; what it sent before that still comes. */
+  const retire = (line: Line) => {
+    if (line.session.leaving) return
+    line.session.leaving = true
+    sayLeaving(line)
+    fork(
+      Effect.gen(function* () {
+        yield* Effect.sleep(limits.leavingLingerMs)
+        yield* line.session.idle
+        // What the last stream said leaves first, over another connection if need be.
+        while (line.connected ? line.session.link.queuedBytes > 0 : line.session.unfinished) {
+          yield* Effect.sleep(flushPollMs)
+        }
+        yield* end(line)
+      })
+    )
+  }
+
+  const end = (line: Line) => {
+    line.session.draining = true
+    line.session.abortAll("session_lost", "the runner went on without this stream")
+    return Fiber.interrupt(line.fiber)
+  }
+
+  /** The hub of the newest session goes away: another session begins, elsewhere if there is an elsewhere. */
+  const onGoAway = (line: Line, reason: string, lasted: boolean) => {
+    fork(Effect.logInfo("the hub is going away").pipe(Effect.annotateLogs({ reason })))
+    if (draining || line !== lines.at(-1)) return
+    const [oldest] = lines
+    if (oldest !== undefined && lines.length > limits.sessionsLeavingMax) fork(end(oldest))
+    begin(handOverWaitMs(record, lasted))
+  }
+
+  const begin = (firstWaitMs: Effect.Effect<number>, id?: Uint8Array) => {
+    const line: Line = {
+      session: new RunnerSession(sessionOptions, id),
+      fiber: undefined as never,
+      connected: false
+    }
+    lines.push(line)
+    const life = {
+      dialer,
+      clock,
+      introduction,
+      record,
+      session: line.session,
+      events: {
+        onDial: () => setStatus(line, { _tag: "Connecting" }),
+        onWelcome: (url: URL, welcome: Wayleave1.Welcome) => onWelcome(line, url, welcome),
+        onRoundTrip: (roundTripMs: number) => {
+          if (status.value._tag === "Connected") setStatus(line, { ...status.value, roundTripMs })
+        },
+        onGoAway: (reason: string, lasted: boolean) => onGoAway(line, reason, lasted),
+        onEnd: () => {
+          line.connected = false
+        },
+        onWait: (retryInMs: number, cause: string) => {
+          setStatus(line, { _tag: "Waiting", retryInMs, cause })
+          Deferred.doneUnsafe(attempted, Effect.void)
+        },
+        isSuperseded: () => line !== lines.at(-1)
+      }
+    }
+    line.fiber = fork(
+      Effect.flatMap(firstWaitMs, (waitMs) => live(life, waitMs)).pipe(
+        Effect.tap((refusal) => (refusal !== undefined && line === lines.at(-1) ? refuse(line, refusal) : Effect.void))
+      )
+    )
+    line.fiber.addObserver(() => forget(line))
+  }
+
+  /** A session that is over. The newest stays, whatever became of it: it is the one to ask. */
+  const forget = (line: Line) => {
+    const at = lines.indexOf(line)
+    if (at < 0 || at === lines.length - 1) return
+    lines.splice(at, 1)
+    unknownFrames += line.session.unknownFrames
+    line.session.restart(true)
+  }
+
+  /** A full socket takes it a little later, an absent one never. */
+  const flushed = (line: Line) =>
+    Effect.gen(function* () {
+      while (line.session.link.queuedBytes > 0 && line.connected) yield* Effect.sleep(flushPollMs)
+    })
   const leave = Effect.gen(function* () {
-    session.draining = true
-    session.link.sendNow(Wayleave1.toHub.encode({ _tag: "GoAway", reason: "leaving" }))
+    draining = true
+    for (const line of lines) {
+      line.session.draining = true
+      sayLeaving(line)
+    }
+    const all = { concurrency: "unbounded", discard: true } as const
     const within = options.drain ?? limits.drainMs
-    yield* Effect.timeoutOption(session.idle, within)
-    session.abortAll("session_lost", "the runner stopped before the answer was complete")
-    yield* Effect.timeoutOption(flushed, flushMsMax)
-    yield* Fiber.interrupt(running)
+    yield* Effect.timeoutOption(
+      Effect.forEach([...lines], ({ session }) => session.idle, all),
+      within
+    )
+    for (const { session } of lines) {
+      session.abortAll("session_lost", "the runner stopped before the answer was complete")
+    }
+    // What this turn queued leaves at its end.
+    yield* Effect.callback<void>((resume) => turn(() => resume(Effect.void)))
+    yield* Effect.timeoutOption(Effect.forEach([...lines], flushed, all), flushMsMax)
+    yield* Fiber.interruptAll(lines.map(({ fiber }) => fiber))
   })
   // In a fiber of its own: whoever asks for it and gives up waiting does not keep the runner here.
   let leaving: Fiber.Fiber<void> | undefined
   const drain = Effect.suspend(() => Effect.asVoid(Fiber.await((leaving ??= fork(leave)))))
   yield* Effect.addFinalizer(() => drain)
+  begin(Effect.succeed(0), options.session)
   yield* Deferred.await(attempted)
 
   return Runner.of({
@@ -298,15 +302,15 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
     refused: Deferred.await(refused),
     drain,
     countsUnsafe: () => ({
-      openStreams: session.openStreams,
-      connections,
-      unknownFrames: session.unknownFrames,
-      nonsense
+      openStreams: lines.reduce((sum, { session }) => sum + session.openStreams, 0),
+      connections: record.connections,
+      unknownFrames: lines.reduce((sum, { session }) => sum + session.unknownFrames, unknownFrames),
+      nonsense: record.nonsense
     })
   })
 })
 
-const flushPollMs = 5
+const flushPollMs = 10
 const flushMsMax = 2_000
 
 /** A runner for the app and over the dialer it is provided with. Building it fails only where the hub refuses at once. */

@@ -7,11 +7,12 @@ import { type Clock, Effect, Exit, type Fiber } from "effect"
 import { HttpServerError } from "effect/http"
 import { Complaints } from "../protocol/Complaints.ts"
 import { Link } from "../protocol/Link.ts"
-import { type DownFrame, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
-import type { RouteKey } from "../tunnel/Envelope.ts"
+import { type DownFrame, type Hello, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
+import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
 import {
   type AbortCode,
   absurd,
+  isSequenced,
   type RequestFrame,
   type RequestStart,
   type ResponseFrame,
@@ -48,6 +49,11 @@ interface Entry {
 const encode = (received: number, frames: ReadonlyArray<UpFrame>) => toHub.encode({ _tag: "Frames", received, frames })
 const encodeAck = (received: number) => toHub.encode({ _tag: "Ack", received })
 
+const decode = (message: Uint8Array): ReadonlyArray<UpFrame> => {
+  const decoded = toHub.decode(message)
+  return decoded._tag === "Frames" ? decoded.frames : []
+}
+
 const requestOf = (app: RunnerApp["Service"], stream: RequestStream) => Effect.suspend(() => app.request(stream))
 const webSocketOf = (app: RunnerApp["Service"], stream: WebSocketStream) => Effect.suspend(() => app.webSocket(stream))
 
@@ -61,10 +67,17 @@ export class RunnerSession implements StreamOwner {
   unknownFrames = 0
   /** Nothing new is taken; what is open goes on. */
   draining = false
+  /** The hub is told to send nothing new, and the session ends with what is open. What is on its way here is still taken. */
+  leaving = false
   private windowBytes: number = limits.windowBytesInitial
   private readonly options: SessionOptions
   private readonly streams = new RouteMap<Entry>()
   private sessionId: Uint8Array
+  private dials = 0
+  /** The hub whose numbering the link follows. */
+  private hub = ""
+  /** What the last Hello said of each stream. */
+  private moving = new RouteMap<MovedStream>()
   private currentLink: Link<ResponseFrame>
   private readonly complaints = new Complaints(limits.abuseWindowMs)
   private observedCount = 0
@@ -91,18 +104,63 @@ export class RunnerSession implements StreamOwner {
     return this.streams.size
   }
 
+  /** Whether a stream is open, or a frame may not have reached the hub. */
+  get unfinished(): boolean {
+    const { queuedBytes, replayBytes } = this.currentLink
+    return this.streams.size > 0 || queuedBytes > 0 || replayBytes > 0
+  }
+
   /** What streams from now on may send before their first Credit, by the hub's word. What it asks us to hold has a limit of its own. */
   setWindow(bytes: number): void {
     this.windowBytes = Math.min(bytes, limits.linkReplayBytesMax)
   }
 
-  /** The hub knows nothing of the session: its streams are gone, numbering begins anew. With `renamed`, under another id. */
-  restart(renamed: boolean): void {
-    for (const entry of [...this.streams.values()]) {
-      entry.core.lose("session", "session_lost", "the session with the hub was lost")
+  /** What a dial that begins now says of the session: each has a number of its own. */
+  introduce(): Pick<Hello, "session" | "connection" | "hub" | "received" | "streams"> {
+    this.moving = this.movable()
+    return {
+      session: this.sessionId,
+      connection: ++this.dials,
+      hub: this.hub,
+      received: this.currentLink.receivedCount,
+      streams: [...this.moving.values()]
     }
+  }
+
+  /** This hub knows the session, from now on if not before. */
+  joined(hub: string): void {
+    this.hub = hub
+  }
+
+  /** Nobody knows anything of the session: its streams are gone, numbering begins anew. With `renamed`, under another id. */
+  restart(renamed: boolean): void {
+    for (const { core } of [...this.streams.values()]) this.lose(core)
     if (renamed) this.sessionId = this.options.newId()
+    this.hub = ""
+    this.moving = new RouteMap()
     this.currentLink = this.newLink()
+  }
+
+  /**
+   * Another hub goes on with the session. Numbering begins anew; what the old hub may not have passed on is said again, and the gateway knows a
+   * repeated frame by its index. Credit has none, so none is repeated: Hello told how much there was in all, and only what came after it is due.
+   */
+  move(): void {
+    const old = this.currentLink
+    this.currentLink = this.newLink()
+    const repeated: Array<UpFrame> = []
+    for (const frame of old.outstanding(decode)) {
+      if (frame.frame._tag !== "Credit" && this.moving.get(frame.route) !== undefined) repeated.push(frame)
+    }
+    this.currentLink.inherit(repeated)
+    for (const { core } of [...this.streams.values()]) {
+      const told = this.moving.get(core.route)?.open
+      if (told === undefined || told === null) this.lose(core)
+      else {
+        const bytes = core.standing.granted - told.granted
+        if (bytes > 0) this.send({ route: core.route, index: 0, frame: { _tag: "Credit", bytes } })
+      }
+    }
   }
 
   /** A frame arrived. */
@@ -174,6 +232,28 @@ export class RunnerSession implements StreamOwner {
     const listeners = this.idleListeners
     this.idleListeners = []
     for (const listener of listeners) listener()
+  }
+
+  private lose(core: StreamCore): void {
+    core.lose("session", "session_lost", "the session with the hub was lost")
+  }
+
+  /** The streams that can go on at another hub, and those that are over but whose end may have been lost. None where too much was sent to be repeated. */
+  private movable(): RouteMap<MovedStream> {
+    const moving = new RouteMap<MovedStream>()
+    if (!this.currentLink.lossless) return moving
+    for (const { core } of this.streams.values()) {
+      moving.set(core.route, { route: core.route, from: core.nextIndex, open: core.standing })
+    }
+    const repeated = new RouteMap<true>()
+    for (const { frame, index, route } of this.currentLink.outstanding(decode)) {
+      if (frame._tag === "Credit" || repeated.get(route)) continue
+      const known = moving.get(route)
+      if (known === undefined && moving.size >= limits.streamsPerSessionMax) continue
+      if (isSequenced(frame)) repeated.set(route, true)
+      moving.set(route, { route, from: isSequenced(frame) ? index : (known?.from ?? null), open: known?.open ?? null })
+    }
+    return moving
   }
 
   private newLink(): Link<ResponseFrame> {

@@ -7,7 +7,7 @@
 import { Data } from "effect"
 import type { UpFrame } from "../protocol/Wayleave1.ts"
 import { ReceiveWindow, SendWindow } from "../tunnel/Credit.ts"
-import type { RouteKey } from "../tunnel/Envelope.ts"
+import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
 import {
   type AbortCode,
   absurd,
@@ -105,6 +105,8 @@ export class StreamCore {
   private readonly received = new ReceiveSequence()
   private readonly sendWindow: SendWindow
   private readonly receiveWindow: ReceiveWindow
+  private creditedBytes = 0
+  private grantedBytes: number
   private current: StreamState = "Idle"
   private over: StreamEnd | undefined
   private writers: Array<() => void> = []
@@ -114,6 +116,7 @@ export class StreamCore {
     this.route = route
     this.owner = owner
     this.sendWindow = new SendWindow(windowBytes)
+    this.grantedBytes = windowBytes
     this.receiveWindow = new ReceiveWindow({
       initialBytes: windowBytes,
       maxBytes: Math.max(windowBytes, limits.windowBytesMax)
@@ -130,6 +133,16 @@ export class StreamCore {
     return this.over
   }
 
+  /** Where the stream stands on this side, for a hub that does not know it. */
+  get standing(): NonNullable<MovedStream["open"]> {
+    return { next: this.received.expectedIndex, credited: this.creditedBytes, granted: this.grantedBytes }
+  }
+
+  /** The index of the next frame with a place in the order. */
+  get nextIndex(): number {
+    return this.sent.upcomingIndex
+  }
+
   /** A frame of this stream arrived. */
   receive(frame: RequestFrame, index: number): void {
     if (this.over !== undefined) return
@@ -142,6 +155,7 @@ export class StreamCore {
     this.current = step.state
     switch (frame._tag) {
       case "Credit":
+        this.creditedBytes += frame.bytes
         this.sendWindow.grant(frame.bytes)
         return this.wakeWriters()
       case "RequestAbort":
@@ -167,7 +181,9 @@ export class StreamCore {
     if (this.over !== undefined || bytes === 0) return
     const stalled = this.receiveWindow.heldBytes * 2 > this.receiveWindow.windowBytes
     const grant = this.receiveWindow.consumed(bytes, stalled)
-    if (grant > 0) this.emit({ _tag: "Credit", bytes: grant })
+    if (grant === 0) return
+    this.grantedBytes += grant
+    this.emit({ _tag: "Credit", bytes: grant })
   }
 
   /** The largest piece of `bytes` that may leave now. */

@@ -104,7 +104,11 @@ const rolesLayer = (config: ServerConfig) => {
     onNone: () => Authenticator.layerOpen,
     onSome: Authenticator.layerTokenFile
   })
-  return Layer.mergeAll(Gateway.layer({ domain: config.domain }), Hub.layer({ domain: config.domain })).pipe(
+  return Layer.mergeAll(
+    Gateway.layer({ domain: config.domain }),
+    // Alone on its bus, the only gateway already takes nothing new when the hub drains.
+    Hub.layer({ domain: config.domain, ...(Option.isNone(config.nats) ? { drainNoticeMs: 0 } : {}) })
+  ).pipe(
     Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
     Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
     Layer.provideMerge(

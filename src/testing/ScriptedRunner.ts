@@ -6,6 +6,7 @@ import { Effect, type Fiber, Option, type Redacted, type Scope } from "effect"
 import { Hub } from "../hub/Hub.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { type MessageSocket, pair, type SocketClosed } from "../socket/MessageSocket.ts"
+import type { MovedStream } from "../tunnel/Envelope.ts"
 
 /** A runner's end of the wire in the hands of a test. */
 export interface ScriptedRunner {
@@ -28,6 +29,12 @@ export interface ScriptedHello {
   /** One byte, repeated 16 times: enough to tell sessions apart. */
   readonly session?: number
   readonly received?: number
+  /** The hub whose numbering `received` speaks of; unless told otherwise the one that welcomed this session last, where it was this one. */
+  readonly hub?: string
+  /** Which dial of the session this is; 0, the default, counts none. */
+  readonly connection?: number
+  /** Streams that are to go on at a hub that does not know the session. */
+  readonly streams?: ReadonlyArray<MovedStream>
   readonly versions?: ReadonlyArray<number>
   readonly token?: Redacted.Redacted<string>
 }
@@ -78,16 +85,27 @@ export const hello = (options: ScriptedHello): Wayleave1.ToHub => ({
   versions: options.versions ?? [1],
   session: new Uint8Array(16).fill(options.session ?? 1),
   name: options.name,
+  connection: options.connection ?? 0,
+  hub: options.hub ?? "",
   received: options.received ?? 0,
+  streams: options.streams ?? [],
   capabilities: [],
   agent: "scripted"
 })
 
+/** By hub, the sessions that it welcomed, and what it calls itself. */
+const welcomed = new WeakMap<Hub["Service"], Map<number, string>>()
+
 /** Dials, says Hello and takes the Welcome. */
 export const connect = Effect.fnUntraced(function* (options: ScriptedHello) {
+  const hub = yield* Hub
+  const session = options.session ?? 1
+  const sessions = welcomed.get(hub) ?? new Map<number, string>()
+  welcomed.set(hub, sessions)
   const runner = yield* dial(options.token)
-  yield* runner.say(hello(options))
+  yield* runner.say(hello({ hub: sessions.get(session) ?? "", ...options }))
   const welcome = yield* runner.next
   if (welcome._tag !== "Welcome") return yield* Effect.die(new Error(`expected Welcome, got ${welcome._tag}`))
+  sessions.set(session, welcome.hub)
   return { ...runner, welcome }
 })

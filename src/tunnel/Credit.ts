@@ -9,10 +9,12 @@ import { limits } from "./Limits.ts"
 /** Bytes this stream may still send. Zero parks the writer; a grant after close is a no-op, not an error. */
 export class SendWindow {
   private available: number
+  private granted: number
   private closed = false
 
   constructor(initialBytes: number) {
     this.available = initialBytes
+    this.granted = initialBytes
   }
 
   /** Bytes that may be sent now; 0 once closed. */
@@ -36,6 +38,12 @@ export class SendWindow {
   grant(bytes: number): void {
     if (this.closed) return
     this.available = Math.min(this.available + bytes, Number.MAX_SAFE_INTEGER)
+    this.granted = Math.min(this.granted + bytes, Number.MAX_SAFE_INTEGER)
+  }
+
+  /** The receiver says how much it has granted in all: what did not arrive of that counts now. Said again, it changes nothing. */
+  grantUpTo(totalBytes: number): void {
+    if (totalBytes > this.granted) this.grant(totalBytes - this.granted)
   }
 
   /** Nothing leaves any more, whatever is granted later. */

@@ -57,12 +57,70 @@ export const Wake = Wire.tagged(3, "Wake", {
 })
 export type Wake = typeof Wake.Type
 
+/**
+ * One stream of a session that moves to a hub that does not know it, as the runner has it. `from` is the index of the first frame it is about to
+ * repeat, or of its next one where it repeats none; null where it has nothing with a place in the order left to say. `open` is null where the stream
+ * is over for the runner and only its last frames may have been lost; else `next` is the index it waits for, `credited` what every Credit it
+ * received came to, `granted` its first window with every Credit it sent.
+ */
+export const MovedStream = Schema.Struct({
+  route: RouteKey,
+  from: Wire.optional(Wire.u16),
+  open: Wire.optional(Schema.Struct({ next: Wire.u16, credited: Wire.uint, granted: Wire.uint }))
+})
+export type MovedStream = typeof MovedStream.Type
+
+/** Hub to gateway: a session moved here and says that these streams are its own. Are they? */
+export const RouteQuestion = Wire.tagged(4, "RouteQuestion", {
+  replyTo: Wire.str,
+  name: Wire.str,
+  session: Wire.str,
+  generation: Wire.u32,
+  streams: Wire.list(MovedStream)
+})
+export type RouteQuestion = typeof RouteQuestion.Type
+
+/** Gateway to hub: what it knows better than anybody. What it has to say on a granted stream goes to that hub from now on. */
+export const RouteAnswer = Wire.tagged(5, "RouteAnswer", {
+  session: Wire.str,
+  generation: Wire.u32,
+  granted: Wire.list(RouteKey),
+  denied: Wire.list(RouteKey)
+})
+export type RouteAnswer = typeof RouteAnswer.Type
+
+/** Hub to every hub that holds this session: here is a connection of it. Whoever has an older one lets go of it. */
+export const SessionTaken = Wire.tagged(6, "SessionTaken", {
+  session: Wire.str,
+  generation: Wire.u32,
+  hub: Wire.str
+})
+export type SessionTaken = typeof SessionTaken.Type
+
+/** Hub to gateway: these streams were here, and their session went on elsewhere over a connection of this generation. */
+export const SessionMoved = Wire.tagged(7, "SessionMoved", {
+  session: Wire.str,
+  generation: Wire.u32,
+  routes: Wire.list(RouteKey)
+})
+export type SessionMoved = typeof SessionMoved.Type
+
 /** Of the process that controls the actors of a namespace: who it is, in words, and since when by its clock. A question and its answer are alike. */
-export const ActorClaim = Wire.tagged(10, "ActorClaim", { holder: Wire.str, sinceMs: Wire.u64 })
+export const ActorClaim = Wire.tagged(8, "ActorClaim", { holder: Wire.str, sinceMs: Wire.u64 })
 export type ActorClaim = typeof ActorClaim.Type
 
 /** All that the bus carries. */
-export const Envelope = Schema.Union([Downlink, Uplink, LeaseRenewal, Wake, ActorClaim])
+export const Envelope = Schema.Union([
+  Downlink,
+  Uplink,
+  LeaseRenewal,
+  Wake,
+  RouteQuestion,
+  RouteAnswer,
+  SessionTaken,
+  SessionMoved,
+  ActorClaim
+])
 export type Envelope = typeof Envelope.Type
 
 /**
@@ -77,6 +135,10 @@ export const isLastWord = (envelope: Envelope): boolean => {
       return halfCloses(envelope.frame)
     case "LeaseRenewal":
     case "Wake":
+    case "RouteQuestion":
+    case "RouteAnswer":
+    case "SessionTaken":
+    case "SessionMoved":
     case "ActorClaim":
       return false
     default:

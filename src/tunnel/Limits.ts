@@ -238,8 +238,44 @@ export const table = {
   sessionGraceMs: {
     value: 5_000,
     unit: "ms",
-    why: "how long a session outlives its socket: a network hiccup passes, a visitor does not wait for the dead",
-    enforcedBy: "hub/Handshake.ts"
+    why: "how long a session outlives its socket, and a stream its hub: a network hiccup passes, a visitor does not wait for the dead",
+    enforcedBy: "gateway/StreamLink.ts"
+  },
+  verifyMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how long a runner that changed hubs waits for its Welcome while gateways are asked; a stream not confirmed by then ends",
+    enforcedBy: "hub/Verification.ts"
+  },
+  questionRoutesMax: {
+    value: 512,
+    unit: "routes",
+    why: "routes in one question to a gateway, so that question and answer fit any bus",
+    enforcedBy: "hub/Verification.ts"
+  },
+  questionGatewaysMax: {
+    value: 256,
+    unit: "count",
+    why: "gateways asked for one moved session; a runner that names more of them is guessing",
+    enforcedBy: "hub/Verification.ts"
+  },
+  sessionRoutesAskedMax: {
+    value: 16_384,
+    unit: "routes",
+    why: "routes asked for one session within abuseWindowMs: a full session may move twice in that time",
+    enforcedBy: "hub/Verification.ts"
+  },
+  hubRoutesAskedMax: {
+    value: 1_048_576,
+    unit: "routes",
+    why: "routes asked by one hub within abuseWindowMs: more than a hub that crashed leaves behind, and about 2 s of one gateway's time",
+    enforcedBy: "hub/Verification.ts"
+  },
+  deniedRoutesMax: {
+    value: 65_536,
+    unit: "routes",
+    why: "routes that gateways denied, remembered for tombstoneMs so that each is asked once; the oldest go first",
+    enforcedBy: "hub/Verification.ts"
   },
   abuseRefusalsMax: {
     value: 100,
@@ -288,6 +324,18 @@ export const table = {
     unit: "ms",
     why: "the longest wait between two dials: a hub that came back has its runners within 5 s",
     enforcedBy: "runner/Reconnect.ts"
+  },
+  leavingLingerMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how long a session that said GoAway stays with its hub all the same: what was sent to it before the hub knew still comes",
+    enforcedBy: "runner/Runner.ts"
+  },
+  sessionsLeavingMax: {
+    value: 8,
+    unit: "sessions",
+    why: "sessions of one runner that finish with hubs that go away; one more ends the oldest, with what is open on it",
+    enforcedBy: "runner/Runner.ts"
   },
   responseStartMs: {
     value: 120_000,
@@ -372,6 +420,12 @@ export const table = {
     unit: "ms",
     why: "how long a closing server waits for sockets to end by themselves before it cuts them",
     enforcedBy: "server/NodeServer.ts"
+  },
+  drainNoticeMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
+    enforcedBy: "hub/Hub.ts"
   },
   drainMs: {
     value: 20_000,

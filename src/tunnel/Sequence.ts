@@ -15,6 +15,11 @@ export type SequenceVerdict = "next" | "duplicate" | "gap"
 export class SendSequence {
   private upcoming = 0
 
+  /** The index that the next sequenced frame will get. */
+  get upcomingIndex(): number {
+    return this.upcoming
+  }
+
   /** The index of the next sequenced frame. */
   next(): number {
     const index = this.upcoming
@@ -32,16 +37,29 @@ export class SendSequence {
 export class ReceiveSequence {
   private expected = 0
 
+  /** The index of the frame that has to come next. */
+  get expectedIndex(): number {
+    return this.expected
+  }
+
+  /** Whether a sender that goes on with this index leaves out something that has not come. */
+  misses(index: number): boolean {
+    return this.verdictOf(index) === "gap"
+  }
+
   /**
    * Judges the index of a sequenced frame and moves on where it is the next. The half of the circle behind the expected index counts as
    * seen, the other half as ahead: 32,767 frames of one stream can never be in flight at once, credit is spent long before.
    */
   accept(index: number): SequenceVerdict {
+    const verdict = this.verdictOf(index)
+    if (verdict === "next") this.expected = (index + 1) % modulus
+    return verdict
+  }
+
+  private verdictOf(index: number): SequenceVerdict {
     const ahead = (index - this.expected + modulus) % modulus
-    if (ahead === 0) {
-      this.expected = (index + 1) % modulus
-      return "next"
-    }
+    if (ahead === 0) return "next"
     return ahead < modulus / 2 ? "gap" : "duplicate"
   }
 

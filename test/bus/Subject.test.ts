@@ -38,3 +38,13 @@ it("keeps dots, wildcards, blanks and long names where they belong", () => {
   assert.strictEqual(new Set(tokens).size, names.length)
   for (const token of tokens) assert.match(token, /^[a-z0-9_=-]+$/)
 })
+
+it("does not show a session's id, which is a secret", () => {
+  const [one, other] = ["a".repeat(32), `${"a".repeat(31)}b`].map((id) => Subject.ofSession("default", id)) as [
+    string,
+    string
+  ]
+  assert.match(one, /^wayleave\.default\.session\.[0-9a-f]{32}$/)
+  assert.notStrictEqual(one, other)
+  assert.notInclude(one, "a".repeat(32))
+})

@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { parseHub, parseName, parseTarget } from "../../src/cli/Target.ts"
+import { parseHubs, parseName, parseTarget } from "../../src/cli/Target.ts"
 
 const targets: ReadonlyArray<readonly [string, string]> = [
   ["3000", "http://127.0.0.1:3000"],
@@ -48,15 +48,23 @@ it.effect("names are host labels, in lower case", () =>
   })
 )
 
+const hrefs = (text: string) => Effect.map(parseHubs(text), (urls) => urls.map(({ href }) => href))
+
 it.effect("a hub's URL gets the path of runners where it has none", () =>
   Effect.gen(function* () {
-    assert.strictEqual((yield* parseHub("ws://127.0.0.1:6420")).href, "ws://127.0.0.1:6420/runners/connect")
-    assert.strictEqual((yield* parseHub("https://t.example")).href, "wss://t.example/runners/connect")
-    assert.strictEqual((yield* parseHub("wss://t.example/in/here?x=1#y")).href, "wss://t.example/in/here?x=1")
-    for (const bad of ["", "127.0.0.1:6420", "ftp://a", "ws://"]) {
-      assert.strictEqual((yield* Effect.flip(parseHub(bad))).what, "--hub", bad)
+    assert.deepStrictEqual(yield* hrefs("ws://127.0.0.1:6420"), ["ws://127.0.0.1:6420/runners/connect"])
+    assert.deepStrictEqual(yield* hrefs("https://t.example"), ["wss://t.example/runners/connect"])
+    assert.deepStrictEqual(yield* hrefs("wss://t.example/in/here?x=1#y"), ["wss://t.example/in/here?x=1"])
+    for (const bad of ["", "127.0.0.1:6420", "ftp://a", "ws://", "ws://a,", "ws://a,b"]) {
+      assert.strictEqual((yield* Effect.flip(parseHubs(bad))).what, "--hub", bad)
     }
-    const secret = yield* Effect.flip(parseHub("ws://me:s3cret@a"))
+    const secret = yield* Effect.flip(parseHubs("ws://me:s3cret@a"))
     assert.notInclude(secret.message, "s3cret")
+  })
+)
+
+it.effect("several hubs are separated by commas", () =>
+  Effect.gen(function* () {
+    assert.deepStrictEqual(yield* hrefs("ws://a:1, https://b"), ["ws://a:1/runners/connect", "wss://b/runners/connect"])
   })
 )

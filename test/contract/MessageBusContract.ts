@@ -25,8 +25,11 @@ export const ending = (n: number): Envelope => uplink({ _tag: "ResponseAbort", c
 const chunk = (body: Uint8Array): Envelope => uplink({ _tag: "ResponseChunk", body, finish: false }, 0)
 
 /** The number of a `numbered` or an `ending`. */
-export const numberOf = (envelope: Envelope): number =>
-  envelope._tag === "LeaseRenewal" ? envelope.gatewayId : envelope._tag === "Uplink" ? envelope.index : -1
+export const numberOf = (envelope: Envelope): number => {
+  if (envelope._tag === "LeaseRenewal") return envelope.gatewayId
+  assert(envelope._tag === "Uplink")
+  return envelope.index
+}
 
 /** The numbers of the next `n` envelopes. */
 export const take = (stream: Stream.Stream<Envelope>, n: number) =>

@@ -197,22 +197,27 @@ describe("hubs", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  it.effect("that nobody answers for any more are gone, and their streams with them", () =>
-    Effect.gen(function* () {
-      const scope = yield* Scope.make()
-      const hub = yield* Scope.provide(fakeHub(), scope)
-      const lost = yield* visit()
-      const app = yield* hub.next
-      yield* app.reply(head(true))
-      yield* settle
-      yield* Scope.close(scope, Exit.void)
-      yield* settle
-      yield* TestClock.adjust(limits.leaseRenewalMs)
-      assert.strictEqual((yield* lost.visitor.received).state, "broken")
-      yield* settle
-      const gateway = yield* Gateway
-      assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
-    }).pipe(Effect.provide(gatewayAlone()))
+  it.effect(
+    "that nobody answers for any more are gone, and their streams with them unless they are heard of elsewhere",
+    () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const hub = yield* Scope.provide(fakeHub(), scope)
+        const lost = yield* visit()
+        const app = yield* hub.next
+        yield* app.reply(head(true))
+        yield* settle
+        yield* Scope.close(scope, Exit.void)
+        yield* settle
+        yield* TestClock.adjust(limits.leaseRenewalMs)
+        yield* TestClock.adjust(limits.sessionGraceMs - 1)
+        assert.strictEqual(lost.visitor.answer.state, "open")
+        yield* TestClock.adjust(1)
+        assert.strictEqual((yield* lost.visitor.received).state, "broken")
+        yield* settle
+        const gateway = yield* Gateway
+        assert.deepStrictEqual([yield* gateway.inFlight, yield* gateway.streams], [0, 0])
+      }).pipe(Effect.provide(gatewayAlone()))
   )
 })
 

@@ -586,11 +586,24 @@ describe("a second attempt", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
-  it.effect("is not made once the hub has taken the request", () =>
+  it.effect("is made after the hub's first word too, where the runner left without having seen the request", () =>
     Effect.gen(function* () {
       const hub = yield* fakeHub()
       const { visitor } = yield* visit()
+      yield* (yield* hub.next).reply(abort("no_runner"))
+      yield* (yield* hub.next).reply(head(false, "ok"))
+      assert.strictEqual((yield* visitor.received).status, 200)
+      yield* atRest
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
+  it.effect("is not made once more of the body has left than the opening frame holds", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit({ method: "POST", hasBody: true })
       const app = yield* hub.next
+      visitor.send(bytes(10))
+      assert.deepInclude(yield* app.next, { _tag: "RequestChunk" })
       yield* app.reply(abort("draining"))
       assert.strictEqual((yield* visitor.received).status, 503)
       assert.deepStrictEqual(tags(yield* app.pending), [])

@@ -102,7 +102,7 @@ describe("on a bus that confirms late", () => {
       yield* settle
       assert.isUndefined(second.pollUnsafe())
       late.openGate()
-      assert.isTrue((yield* Fiber.join(second)).welcome.resumed)
+      assert.strictEqual((yield* Fiber.join(second)).welcome.outcome, "resumed")
       assert.deepInclude(yield* counts, { Open: 0, Closing: 0, Closed: 1 })
     }).pipe(Effect.provide(late.hub))
   })

@@ -31,7 +31,7 @@ describe("a request through the hub", () => {
     Effect.gen(function* () {
       const visitor = yield* gateway
       const runner = yield* connect({ name: "web" })
-      assert.deepInclude(runner.welcome, { resumed: false, received: 0, version: 1, domain: "localhost" })
+      assert.deepInclude(runner.welcome, { outcome: "begun", received: 0, version: 1, domain: "localhost" })
       yield* visitor.open("web", 1, get("/hello"))
       const credit = yield* visitor.next
       assert.deepInclude(credit.frame, { _tag: "Credit", bytes: 0 })
@@ -121,7 +121,7 @@ describe("a request through the hub", () => {
       yield* visitor.follow(replyTo, 1, { _tag: "RequestAbort", code: "cancelled" })
       yield* visitor.open("web", 2, get("/kept"))
       const back = yield* connect({ name: "web" })
-      assert.isTrue(back.welcome.resumed)
+      assert.strictEqual(back.welcome.outcome, "resumed")
       assert.strictEqual((yield* back.nextFrame).route.requestId, 2)
       assert.deepInclude(yield* RouteStore.use((routes) => routes.counts), { Open: 1, HalfClosed: 0, Closed: 1 })
     }).pipe(Effect.provide(hubAlone()))
@@ -260,7 +260,7 @@ describe("a session", () => {
       yield* Fiber.join(runner.accepted)
       yield* visitor.follow(replyTo, 1, { _tag: "Credit", bytes: 6 })
       const back = yield* connect({ name: "web", received: 1 })
-      assert.deepInclude(back.welcome, { resumed: true, received: 1 })
+      assert.deepInclude(back.welcome, { outcome: "resumed", received: 1 })
       assert.deepStrictEqual((yield* back.nextFrame).frame, { _tag: "Credit", bytes: 5 })
       assert.deepStrictEqual((yield* back.nextFrame).frame, { _tag: "Credit", bytes: 6 })
       yield* back.frames([{ route: route(1), index: 1, frame: chunk(9, true) }])
@@ -295,7 +295,7 @@ describe("a session", () => {
       )
       assert.strictEqual((yield* Effect.flip(visitor.open("web", 3, get("/")))).reason, "NoResponders")
       const late = yield* connect({ name: "web", received: 1 })
-      assert.isFalse(late.welcome.resumed)
+      assert.strictEqual(late.welcome.outcome, "begun")
     }).pipe(Effect.provide(hubAlone()))
   )
 
@@ -308,7 +308,7 @@ describe("a session", () => {
       yield* older.nextFrame
       const newer = yield* connect({ name: "web", received: 1 })
       assert.strictEqual(older.socket.closedUnsafe()?.code, closeCodes.fenced.code)
-      assert.isTrue(newer.welcome.resumed)
+      assert.strictEqual(newer.welcome.outcome, "resumed")
       yield* older.frames([{ route: route(1), index: 0, frame: answer }])
       yield* settle
       assert.deepStrictEqual(yield* visitor.pending, [])
@@ -362,9 +362,8 @@ describe("a session", () => {
       runner.socket.terminateUnsafe()
       yield* Fiber.join(runner.accepted)
       const back = yield* connect({ name: "web", received: 1 })
-      assert.isTrue(back.welcome.resumed)
-      yield* visitor.open("web", 2, get("/"))
-      assert.deepInclude((yield* visitor.next).frame, { _tag: "ResponseAbort", code: "no_runner" })
+      assert.strictEqual(back.welcome.outcome, "resumed")
+      assert.strictEqual((yield* Effect.flip(visitor.open("web", 2, get("/")))).reason, "NoResponders")
       yield* back.frames([{ route: route(1), index: 0, frame: answer }])
       assert.strictEqual((yield* visitor.next).route.requestId, 1)
     }).pipe(Effect.provide(hubAlone()))
@@ -522,6 +521,33 @@ describe("the handshake", () => {
     closeCodes.protocol_error.code
   )
 
+  const moved = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ route: route(i), from: null, open: null }))
+  refused(
+    "refuses more streams than a session can have",
+    (runner) => runner.say(hello({ name: "web", streams: moved(limits.streamsPerSessionMax + 1) })),
+    closeCodes.protocol_error.code
+  )
+  refused(
+    "refuses a count of connections that leaves a hub nothing to count on",
+    (runner) => runner.say(hello({ name: "web", connection: 2 ** 31 + 1 })),
+    closeCodes.protocol_error.code
+  )
+  it.effect("takes as many streams as a session can have, and asks about each", () =>
+    Effect.gen(function* () {
+      const runner = yield* connect({ name: "web", connection: 2 ** 31, streams: moved(limits.streamsPerSessionMax) })
+      assert.strictEqual(runner.welcome.outcome, "adopted")
+      for (let i = 0; i < limits.streamsPerSessionMax; i++) {
+        assert.deepStrictEqual(yield* runner.next, { _tag: "Reset", route: route(i), code: "unknown_route" })
+      }
+      // What was under way for them meanwhile is no offence, and is told no second time.
+      yield* runner.frames(moved(1_000).map(({ route }) => ({ route, index: 0, frame: answer })))
+      yield* runner.say({ _tag: "Ping", nonce: 1, received: 0 })
+      assert.strictEqual((yield* runner.next)._tag, "Pong")
+      assert.isUndefined(runner.socket.closedUnsafe())
+    }).pipe(Effect.provide(hubAlone()))
+  )
+
   it.effect("asks for a token that covers the name", () =>
     Effect.gen(function* () {
       const code = Effect.fnUntraced(function* (name: string, token?: string) {
@@ -534,7 +560,7 @@ describe("the handshake", () => {
       assert.strictEqual(yield* code("web", "guessed-token-guessed"), closeCodes.unauthorized.code)
       assert.strictEqual(yield* code("other", "a-token-for-web-only"), closeCodes.forbidden.code)
       const runner = yield* connect({ name: "web-1", token: Redacted.make("a-token-for-web-only") })
-      assert.isFalse(runner.welcome.resumed)
+      assert.strictEqual(runner.welcome.outcome, "begun")
     }).pipe(
       Effect.provide(
         hubLayer().pipe(
@@ -560,7 +586,28 @@ it.effect("a hub takes no more than its bound of connections that have not said 
     assert.strictEqual(beyond.socket.closedUnsafe()?.code, closeCodes.overloaded.code)
     for (const { socket } of waiting) socket.terminateUnsafe()
     yield* settle
-    assert.isFalse((yield* connect({ name: "web" })).welcome.resumed)
+    assert.strictEqual((yield* connect({ name: "web" })).welcome.outcome, "begun")
+  }).pipe(Effect.provide(hubAlone()))
+)
+
+it.effect("a hub that drains takes requests for a runner until that is elsewhere, or has had its time", () =>
+  Effect.gen(function* () {
+    const visitor = yield* gateway
+    const hub = yield* Hub
+    const quick = yield* connect({ name: "quick", session: 1 })
+    const slow = yield* connect({ name: "slow", session: 2 })
+    yield* Effect.forkScoped(hub.drain)
+    assert.strictEqual((yield* quick.next)._tag, "GoAway")
+    yield* visitor.open("quick", 1, get("/"))
+    assert.strictEqual((yield* quick.nextFrame).route.requestId, 1)
+    yield* quick.say({ _tag: "GoAway", reason: "leaving" })
+    yield* settle
+    assert.strictEqual((yield* Effect.flip(visitor.open("quick", 2, get("/")))).reason, "NoResponders")
+    yield* TestClock.adjust(limits.drainNoticeMs - 1)
+    yield* visitor.open("slow", 3, get("/"))
+    assert.strictEqual((yield* slow.nextFrame).route.requestId, 3)
+    yield* TestClock.adjust(1)
+    assert.strictEqual((yield* Effect.flip(visitor.open("slow", 4, get("/")))).reason, "NoResponders")
   }).pipe(Effect.provide(hubAlone()))
 )
 
@@ -574,6 +621,7 @@ it.effect("a hub that drains takes nothing new, lets open streams finish, and th
     yield* runner.nextFrame
     const drained = yield* Effect.forkScoped(hub.drain)
     assert.strictEqual((yield* runner.next)._tag, "GoAway")
+    yield* TestClock.adjust(limits.drainNoticeMs)
     assert.strictEqual((yield* Effect.flip(visitor.open("web", 2, get("/")))).reason, "NoResponders")
     const newcomer = yield* dial()
     yield* Fiber.join(newcomer.accepted)

@@ -42,6 +42,53 @@ const credit = (requestId: number): DownFrame => ({
 const ids = (frames: ReadonlyArray<DownFrame>) => frames.map(({ route }) => route.requestId)
 
 describe("a link", () => {
+  it.effect("hands on what its peer may lack, in order, to one that begins anew", () =>
+    Effect.gen(function* () {
+      const { link, endTurn } = make()
+      const [left] = pair({ protocol: "" })
+      link.attach(left, 0)
+      for (const id of [1, 2, 3]) {
+        link.send(chunk(id, 10))
+        endTurn()
+      }
+      link.acknowledged(1)
+      link.detach(left)
+      link.send(chunk(4, 10))
+      link.send(credit(5))
+      const decode = (message: Uint8Array) => {
+        const decoded = toRunner.decode(message)
+        return decoded._tag === "Frames" ? decoded.frames : []
+      }
+      const outstanding = [...link.outstanding(decode)]
+      assert.deepStrictEqual(ids(outstanding), [2, 3, 5, 4])
+      const next = make()
+      next.link.inherit(outstanding)
+      const [near, far] = pair({ protocol: "" })
+      next.link.attach(near, 0)
+      assert.deepStrictEqual((yield* messages(far)).map(ids), [[2, 3, 5, 4]])
+      assert.strictEqual(next.link.queuedBytes, 0)
+    })
+  )
+
+  it.effect("is lossless as long as it holds everything that was not acknowledged", () =>
+    Effect.gen(function* () {
+      const { link, endTurn } = make()
+      const [left, right] = pair({ protocol: "" })
+      link.attach(left, 0)
+      const count = limits.linkReplayBytesMax / limits.chunkBytesMax
+      for (let i = 0; i < count; i++) {
+        assert.isTrue(link.lossless)
+        link.send(chunk(i, limits.chunkBytesMax))
+        endTurn()
+        yield* messages(right)
+      }
+      // With what each message has around its frames, the first is forgotten.
+      assert.isFalse(link.lossless)
+      link.acknowledged(1)
+      assert.isTrue(link.lossless)
+    })
+  )
+
   it.effect("puts what one turn produced into one message, control first", () =>
     Effect.gen(function* () {
       const { link, endTurn } = make()

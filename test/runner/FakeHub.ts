@@ -24,7 +24,7 @@ export const soon: Turn = (f) => queueMicrotask(f)
 const welcomeOf = (over: Partial<Welcome>): Welcome => ({
   _tag: "Welcome",
   version: 1,
-  resumed: false,
+  outcome: "begun",
   received: 0,
   heartbeatMs: 10_000,
   heartbeatDeadlineMs: 25_000,
@@ -160,7 +160,9 @@ export const makeFakeHub = Effect.fnUntraced(function* () {
     const side = options.side ?? new HubSide()
     const accepted = yield* receive(side)
     const resumed = options.side !== undefined
-    accepted.say(welcomeOf({ resumed, received: side.link.receivedCount, ...options.welcome }))
+    accepted.say(
+      welcomeOf({ outcome: resumed ? "resumed" : "begun", received: side.link.receivedCount, ...options.welcome })
+    )
     side.link.attach(accepted.socket, resumed ? accepted.hello.received : 0)
     return accepted
   })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Redacted, Scope, Stream, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
+import * as Reconnect from "../../src/runner/Reconnect.ts"
 import * as Runner from "../../src/runner/Runner.ts"
 import { RunnerApp } from "../../src/runner/RunnerApp.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -206,7 +207,7 @@ describe("a runner", () => {
         message: "the server answered HTTP 401"
       })
       assert.deepInclude(yield* Effect.flip((yield* start(hub)).runner), { reason: "unauthorized" })
-      assert.deepInclude(yield* Effect.flip((yield* start(hub, { hubUrl: "hub.test" })).runner), {
+      assert.deepInclude(yield* Effect.flip((yield* start(hub, { hubUrl: "ws://hub.test,hub.test" })).runner), {
         reason: "bad_hub_url"
       })
     })
@@ -315,7 +316,7 @@ describe("a runner", () => {
     Effect.gen(function* () {
       const hub = yield* makeFakeHub()
       yield* start(hub)
-      const first = yield* hub.accept({ welcome: { resumed: true, received: 9 } })
+      const first = yield* hub.accept({ welcome: { outcome: "resumed", received: 9 } })
       yield* first.closed
       yield* TestClock.adjust(limits.reconnectMaxMs)
       const second = yield* hub.accept()
@@ -360,22 +361,85 @@ describe("a runner", () => {
     })
   )
 
-  it.effect("goes on serving a hub that is going away, and dials again once it has gone", () =>
+  it.effect("is at another hub at once when its own goes away, and finishes there what is open", () =>
     Effect.gen(function* () {
       const hub = yield* makeFakeHub()
       const { runner: starting } = yield* start(hub)
       const first = yield* hub.accept()
       const runner = yield* starting
-      first.say({ _tag: "GoAway", reason: "draining" })
-      first.down(route(1), get("/hello"))
-      assert.deepInclude((yield* first.next).frame, { _tag: "ResponseStart" })
-      first.socket.closeUnsafe(1012, "the hub is going away")
+      first.down(route(1), get("/wait"))
       yield* settle
-      // Said once: the code's meaning and the hub's reason are the same words.
-      assert.deepInclude(statusOf(runner), { _tag: "Waiting", cause: "the hub is going away" })
-      yield* TestClock.adjust(limits.reconnectMaxMs)
-      const second = yield* hub.accept()
-      assert.deepStrictEqual([...second.hello.session], [...first.hello.session])
+      yield* TestClock.adjust(Reconnect.lastedMs)
+      yield* Queue.takeAll(first.controls)
+      first.say({ _tag: "GoAway", reason: "draining" })
+      const second = yield* hub.accept({ welcome: { hub: "hub-2" } })
+      assert.notDeepEqual([...second.hello.session], [...first.hello.session])
+      yield* settle
+      assert.deepInclude(statusOf(runner), { _tag: "Connected", hub: "hub-2" })
+      // Only now is the old hub told to send nothing more; what it sent before is served.
+      assert.deepStrictEqual(yield* Queue.take(first.controls), { _tag: "GoAway", reason: "leaving" })
+      first.down(route(2), get("/hello"))
+      assert.deepInclude(yield* first.answer, { _tag: "ResponseStart", status: 200 })
+      second.down(route(3), get("/hello"))
+      assert.deepInclude(yield* second.answer, { _tag: "ResponseStart", status: 200 })
+      yield* TestClock.adjust(limits.leavingLingerMs)
+      assert.strictEqual(runner.countsUnsafe().openStreams, 1)
+      first.down(route(1), { _tag: "RequestAbort", code: "cancelled" })
+      assert.strictEqual((yield* first.closed).code, 1000)
+      assert.isUndefined(second.socket.closedUnsafe())
+      yield* settle
+      assert.deepInclude(runner.countsUnsafe(), { openStreams: 0, connections: 2 })
+    })
+  )
+
+  it.effect("dials a hub that goes away again and again no faster than one that is gone", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      const { runner: starting } = yield* start(hub)
+      let connection = yield* hub.accept()
+      const runner = yield* starting
+      const waits: Array<number> = []
+      for (let i = 0; i < 8; i++) {
+        connection.say({ _tag: "GoAway", reason: "draining" })
+        connection.socket.closeUnsafe(1012, "the hub is going away")
+        yield* settle
+        const status = statusOf(runner)
+        assert(status._tag === "Waiting")
+        assert.strictEqual(status.cause, "the hub is going away")
+        waits.push(status.retryInMs)
+        yield* TestClock.adjust(status.retryInMs)
+        connection = yield* hub.accept()
+        yield* settle
+      }
+      assert.strictEqual(hub.state.dialled.length, 9)
+      assert.isAtLeast(Math.min(...waits), 160)
+      assert.isAbove(waits.at(-1) as number, 2_000)
+    })
+  )
+
+  it.effect("tries several hubs in turn, and stays with the one that has it", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      hub.state.refusing = unreachable
+      const { runner: starting } = yield* start(hub, { hubUrl: "ws://a.test, https://b.test,ws://c.test:1/x" })
+      const runner = yield* starting
+      for (let i = 0; i < 5; i++) yield* TestClock.adjust(limits.reconnectMaxMs * 1.2)
+      const urls = ["ws://a.test/runners/connect", "wss://b.test/runners/connect", "ws://c.test:1/x/runners/connect"]
+      const start0 = urls.indexOf(hub.state.dialled[0] as string)
+      assert.deepStrictEqual(
+        hub.state.dialled,
+        hub.state.dialled.map((_, i) => urls[(start0 + i) % 3])
+      )
+      hub.state.refusing = undefined
+      const status = statusOf(runner)
+      yield* TestClock.adjust(status._tag === "Waiting" ? status.retryInMs : 0)
+      const connection = yield* hub.accept()
+      const reached = hub.state.dialled.at(-1)
+      connection.socket.terminateUnsafe()
+      yield* settle
+      yield* TestClock.adjust(limits.reconnectMaxMs * 1.2)
+      yield* hub.accept()
+      assert.strictEqual(hub.state.dialled.at(-1), reached)
     })
   )
 

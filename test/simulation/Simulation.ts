@@ -71,6 +71,7 @@ const drawFaults = (world: World) => {
     socket,
     lossy: bus.drop + bus.late > 0,
     crashes: world.random.below(2) === 0,
+    drains: world.random.below(2) === 0,
     jumps: world.random.below(2) === 0
   }
 }
@@ -87,6 +88,7 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
   const bounds = { ...limits, routesMax: random.below(4) === 0 ? 3 : 1_000, tombstonesMax: 10_000 }
   const hubs: Array<LiveHub> = []
   const watches: Array<HubWatch> = []
+  const owners = new Map<string, Set<string>>()
 
   /** The bus as one process has it: gone once the process is. */
   const busOf = Effect.fnUntraced(function* (alive: () => boolean) {
@@ -111,7 +113,7 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
 
   const startHub = Effect.fnUntraced(function* () {
     const own = yield* Scope.fork(scope)
-    const watch = new HubWatch(`hub${watches.length}`, world, bounds, violate)
+    const watch = new HubWatch(`hub${watches.length}`, world, bounds, violate, owners)
     watches.push(watch)
     const live = { alive: true }
     const bus = watch.bus(yield* busOf(() => live.alive).pipe(Scope.provide(scope)))
@@ -134,10 +136,19 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
   /** Without a word: the process is gone, and its sockets with it. */
   const crashHub = Effect.fnUntraced(function* (entry: LiveHub) {
     world.note(`${entry.watch.label} crashes`)
+    if (!hubs.includes(entry)) return
     hubs.splice(hubs.indexOf(entry), 1)
     for (const wire of entry.wires) yield* wire.cut
     entry.alive = false
     yield* Effect.forkIn(Scope.close(entry.scope, Exit.void), scope)
+  })
+
+  /** As a deployment does: another comes up, and this one leaves once its runners are there. */
+  const replaceHub = Effect.fnUntraced(function* (entry: LiveHub) {
+    yield* startHub()
+    world.note(`${entry.watch.label} drains`)
+    const drained = Effect.timeoutOption(entry.hub.drain, limits.drainMs)
+    yield* Effect.forkIn(Effect.andThen(drained, crashHub(entry)), scope)
   })
 
   const dialTo = Effect.fnUntraced(function* (entry: LiveHub) {
@@ -197,6 +208,7 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
     hubs,
     startHub,
     crashHub,
+    replaceHub,
     startRunner,
     startGateway,
     dialTo,
@@ -208,23 +220,38 @@ const makeCluster = Effect.fnUntraced(function* (world: World, violate: (what: s
 
 /** Somebody with a session of his own who has learned of other people's routes. */
 const intrude = Effect.fnUntraced(function* (world: World, cluster: Effect.Success<ReturnType<typeof makeCluster>>) {
+  yield* Effect.sleep(world.random.below(4_000))
   const entry = cluster.hubs[world.random.below(Math.max(1, cluster.hubs.length))]
   if (entry === undefined) return
+  // What was issued at one hub is asked for at another as well.
+  const seen = cluster.hubs.flatMap(({ watch }) => watch.issued)
   const socket = yield* cluster.dialTo(entry)
   const say = (message: Wayleave1.ToHub) =>
     socket.sendUnsafe(Wayleave1.toHub.encode(message), { binary: true, finish: true })
+  const own = "ee".repeat(16)
+  const foreign = () => entry.watch.issued.filter(({ owner }) => owner !== own)
+  // By a name that others serve he gets requests too, which he never answers: he leaves before they are many.
+  const disguised = world.random.below(2) === 0
   say({
     _tag: "Hello",
     versions: [1],
     session: new Uint8Array(16).fill(0xee),
-    name: "elsewhere",
+    connection: 1_000,
+    name: disguised ? (names[0] as string) : "elsewhere",
+    hub: "elsewhere",
     received: 0,
+    streams: seen.map(({ key }) => ({
+      route: key,
+      from: 0,
+      open: { next: 1, credited: 0, granted: limits.windowBytesInitial }
+    })),
     capabilities: [],
     agent: "intruder"
   })
   for (let tries = 0; tries < 5; tries++) {
     yield* Effect.sleep(world.random.below(2_000))
-    const frames = entry.watch.issued.map(({ key }) => ({
+    if (disguised) say({ _tag: "GoAway", reason: "seen enough" })
+    const frames = foreign().map(({ key }) => ({
       route: key,
       index: world.random.below(3),
       frame: {
@@ -282,7 +309,7 @@ const scenario = Effect.fnUntraced(function* (world: World, ledger: Ledger) {
         yield* cluster.crashHub(hub)
         yield* Effect.sleep(random.below(3_000))
         yield* cluster.startHub()
-      }
+      } else if (plan.drains && hub !== undefined && random.below(3) === 0) yield* cluster.replaceHub(hub)
       const runner = runners.shift()
       if (plan.crashes && runner !== undefined && random.below(2) === 0) {
         yield* Effect.forkIn(Scope.close(runner, Exit.void), scope)

@@ -5,7 +5,14 @@
 import { Effect, Exit, Stream } from "effect"
 import type { MessageBus } from "../../src/bus/MessageBus.ts"
 import type { Claimant, RouteStore, RouteTableOptions } from "../../src/route/RouteStore.ts"
-import { type Envelope, type RouteKey, SessionId, showRoute, type Uplink } from "../../src/tunnel/Envelope.ts"
+import {
+  type Envelope,
+  type RouteAnswer,
+  type RouteKey,
+  SessionId,
+  showRoute,
+  type Uplink
+} from "../../src/tunnel/Envelope.ts"
 import { opensRoute, type ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { RouteModel } from "./RouteModel.ts"
 import type { World } from "./World.ts"
@@ -27,7 +34,8 @@ const ownWords = new Set([
   "the runner went away and did not come back",
   "the runner's queue is full",
   "the request cannot be encoded for its runner",
-  "the hub could not say that it took the request"
+  "the hub could not say that it took the request",
+  "the runner went on without this stream"
 ])
 const ownWord = ({ frame, session }: Uplink) =>
   session === "" || (frame._tag === "ResponseAbort" && ownWords.has(frame.message))
@@ -52,10 +60,19 @@ export class HubWatch {
   private readonly known: Array<{ readonly key: RouteKey; readonly owner: SessionId }> = []
   private readonly generations = new Map<SessionId, number>()
   private watched: RouteStore["Service"] | undefined
+  /** Who has had each route, at whichever hub: an opening frame that comes twice may give it to two. */
+  private readonly owners: Map<string, Set<string>>
 
-  constructor(label: string, world: World, bounds: RouteTableOptions, violate: (what: string) => void) {
+  constructor(
+    label: string,
+    world: World,
+    bounds: RouteTableOptions,
+    violate: (what: string) => void,
+    owners: Map<string, Set<string>>
+  ) {
     this.label = label
     this.world = world
+    this.owners = owners
     this.model = new RouteModel(bounds)
     this.violate = (what) => violate(`${label}: ${what}`)
   }
@@ -168,9 +185,25 @@ export class HubWatch {
     if (waiting === 0) this.violate(`asks for ${shown}, and no opening frame of it came`)
     this.openings.set(shown, waiting - 1)
     if (outcome !== "Issued") return
+    this.owners.set(shown, (this.owners.get(shown) ?? new Set()).add(owner))
     this.published.delete(shown)
     this.known.push({ key, owner })
     if (this.known.length > 16) this.known.shift()
+  }
+
+  /** A session moved here, and its gateway says that these routes are its own: then it had them at another hub. */
+  private onAnswer({ denied, granted, session }: RouteAnswer): void {
+    this.world.note(`${this.label} is granted ${granted.length}, denied ${denied.length}`)
+    for (const route of granted) {
+      this.mayIssue(route)
+      const had = this.owners.get(showRoute(route))?.has(session)
+      if (!had) this.violate(`is granted ${showRoute(route)} for ${session.slice(0, 4)}, which never had it`)
+    }
+  }
+
+  private mayIssue(route: RouteKey): void {
+    const shown = showRoute(route)
+    this.openings.set(shown, (this.openings.get(shown) ?? 0) + 1)
   }
 
   /** The bus as the hub gets it. */
@@ -181,10 +214,8 @@ export class HubWatch {
         Effect.map(
           inner.subscribe(subject, deliveries),
           Stream.map((envelope: Envelope) => {
-            if (envelope._tag === "Downlink" && opensRoute(envelope.frame)) {
-              const shown = showRoute(envelope.route)
-              this.openings.set(shown, (this.openings.get(shown) ?? 0) + 1)
-            }
+            if (envelope._tag === "Downlink" && opensRoute(envelope.frame)) this.mayIssue(envelope.route)
+            if (envelope._tag === "RouteAnswer") this.onAnswer(envelope)
             return envelope
           })
         ),

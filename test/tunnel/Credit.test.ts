@@ -34,6 +34,21 @@ describe("SendWindow", () => {
     window.spend(1)
   })
 
+  it("told a sum, counts what had not arrived of it, once", () => {
+    const window = new SendWindow(10)
+    window.grant(5)
+    window.spend(15)
+    window.grantUpTo(15)
+    window.grantUpTo(12)
+    assert.strictEqual(window.availableBytes, 0)
+    window.grantUpTo(20)
+    window.grantUpTo(20)
+    assert.strictEqual(window.availableBytes, 5)
+    window.grant(1)
+    window.grantUpTo(22)
+    assert.strictEqual(window.availableBytes, 7)
+  })
+
   it("stays exact however much a peer grants", () => {
     const window = new SendWindow(Number.MAX_SAFE_INTEGER - 5)
     window.grant(0xffff_ffff)

@@ -27,6 +27,19 @@ describe("Sequence", () => {
     assert.strictEqual(receiver.accept(0), "next")
   })
 
+  it("tells where both sides stand, and whether going on from a place leaves something out", () => {
+    const sender = new SendSequence()
+    const receiver = new ReceiveSequence()
+    for (let i = 0; i < 3; i++) receiver.accept(sender.next())
+    assert.strictEqual(sender.upcomingIndex, 3)
+    assert.strictEqual(receiver.expectedIndex, 3)
+    assert.deepStrictEqual(
+      [2, 3, 4].map((index) => receiver.misses(index)),
+      [false, false, true]
+    )
+    assert.strictEqual(receiver.expectedIndex, 3)
+  })
+
   it("half of the circle is ahead, the other half behind", () => {
     const verdict = (index: number) => new ReceiveSequence().accept(index)
     assert.deepStrictEqual([1, 32_767, 32_768, 65_535].map(verdict), ["gap", "gap", "duplicate", "duplicate"])

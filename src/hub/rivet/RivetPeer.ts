@@ -22,7 +22,7 @@ import {
 } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
-import type { Abort, ActorDownFrame, IndexedFrame, Peer, Session } from "../Session.ts"
+import type { ActorDownFrame, IndexedFrame, Peer, Session } from "../Session.ts"
 import { CommandNumbers } from "./CommandNumbers.ts"
 import { asleep, type HeldBytes, RivetStream } from "./RivetStream.ts"
 
@@ -171,11 +171,12 @@ export class RivetPeer implements Peer {
     }
   }
 
-  farewell(route: RouteKey, abort: Abort): IndexedFrame {
+  farewell(route: RouteKey, _unsent: boolean): IndexedFrame {
     const stream = this.streams.get(route)
-    if (stream === undefined) return { index: 0, frame: abort }
     this.forget(route)
-    if (!stream.sleeps) return { index: 0, frame: abort }
+    if (stream === undefined || !stream.sleeps) {
+      return { index: 0, frame: { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away" } }
+    }
     this.options.onAsleep(stream)
     return stream.rearm()
   }

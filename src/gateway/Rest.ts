@@ -1,0 +1,41 @@
+/** Where a stream's fiber rests until there is something to do: whatever happens in one turn of the event loop rouses it once. */
+import { Effect } from "effect"
+import type { Turn } from "../tunnel/Turn.ts"
+
+/** The rest of one fiber. */
+export class Rest {
+  private readonly soon: Turn
+  private waiter: ((effect: Effect.Effect<void>) => void) | undefined
+  private due = false
+
+  constructor(soon: Turn) {
+    this.soon = soon
+  }
+
+  /** There is something to do. */
+  rouse(): void {
+    if (this.due) return
+    this.due = true
+    if (this.waiter !== undefined) this.soon(() => this.end())
+  }
+
+  private end(): void {
+    const waiter = this.waiter
+    if (waiter === undefined) return
+    this.waiter = undefined
+    this.due = false
+    waiter(Effect.void)
+  }
+
+  /** Waits until it is roused; at once where it was since it waited last. */
+  readonly roused: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.due) {
+      this.due = false
+      return resume(Effect.void)
+    }
+    this.waiter = resume
+    return Effect.sync(() => {
+      if (this.waiter === resume) this.waiter = undefined
+    })
+  })
+}

@@ -1,0 +1,266 @@
+/**
+ * A session that moved here says which streams are its own; the gateways know. Asked once per route, before the runner is welcomed, so that no
+ * frame of it has to be held: a runner says nothing before Welcome. What is granted is issued like any other route; what is not is Unknown, as it was.
+ *
+ * Whoever guesses routes learns nothing, since denied and unheard of look alike, and floods nobody: each list, session and hub has its bound.
+ * Next: `SessionTable.ts`, which asks; `gateway/InFlight.ts`, which answers.
+ */
+import { Clock, Deferred, Effect, Metric } from "effect"
+import * as Subject from "../bus/Subject.ts"
+import { Tombstones } from "../route/Tombstones.ts"
+import type { MovedStream, RouteAnswer, RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import { limits } from "../tunnel/Limits.ts"
+import { RouteMap } from "../tunnel/RouteMap.ts"
+import * as HubMetrics from "./HubMetrics.ts"
+import type { HubParts } from "./HubParts.ts"
+import { openStream, type Session } from "./Session.ts"
+
+/** Asks the owners of routes, and hears what they say. */
+export interface Verification {
+  /** Returns the routes that the session may not go on with; all others were opened by then. `givenUp` ends the wait early. */
+  readonly verify: (
+    session: Session,
+    streams: ReadonlyArray<MovedStream>,
+    givenUp: Effect.Effect<unknown>
+  ) => Effect.Effect<ReadonlyArray<RouteKey>>
+  /** A gateway answered. What it grants is open when this returns: its frames follow. */
+  readonly answered: (answer: RouteAnswer) => Effect.Effect<void>
+  /** Whether a gateway denied this route to this session: what is still under way for it is nobody's offence, and was told once. */
+  readonly wasDenied: (session: SessionId, route: RouteKey) => boolean
+}
+
+/** So much in any span, no more: a bucket that fills with time. */
+export class Allowance {
+  private left: number
+  private filledAtMs: number
+  private readonly max: number
+  private readonly spanMs: number
+
+  constructor(max: number, spanMs: number, nowMs: number) {
+    this.max = max
+    this.spanMs = spanMs
+    this.left = max
+    this.filledAtMs = nowMs
+  }
+
+  /** Whether so much may still be used, and uses it: all or nothing. */
+  take(amount: number, nowMs: number): boolean {
+    const filled = ((nowMs - this.filledAtMs) * this.max) / this.spanMs
+    this.left = Math.min(this.max, this.left + filled)
+    this.filledAtMs = nowMs
+    if (amount > this.left) return false
+    this.left -= amount
+    return true
+  }
+}
+
+/** What one session waits for. */
+interface Asked {
+  readonly session: Session
+  readonly generation: number
+  readonly waiting: RouteMap<true>
+  readonly granted: RouteMap<true>
+  readonly done: Deferred.Deferred<void>
+  /** The runner has been told, or is about to be: what comes now comes too late. */
+  settled: boolean
+}
+
+const counted = {
+  asked: Metric.withAttributes(HubMetrics.routesVerified, { outcome: "asked" }),
+  granted: Metric.withAttributes(HubMetrics.routesVerified, { outcome: "granted" }),
+  denied: Metric.withAttributes(HubMetrics.routesVerified, { outcome: "denied" })
+} as const
+
+/** In questions of a bounded size, none of which speaks of two gateways. */
+const questionsOf = (streams: ReadonlyArray<MovedStream>): ReadonlyArray<ReadonlyArray<MovedStream>> => {
+  const byGateway = new Map<number, Array<Array<MovedStream>>>()
+  for (const stream of streams) {
+    const { gatewayId } = stream.route
+    const questions = byGateway.get(gatewayId) ?? []
+    if (questions.length === 0) {
+      if (byGateway.size >= limits.questionGatewaysMax) continue
+      byGateway.set(gatewayId, questions)
+    }
+    const last = questions.at(-1)
+    if (last === undefined || last.length >= limits.questionRoutesMax) questions.push([stream])
+    else last.push(stream)
+  }
+  return [...byGateway.values()].flat()
+}
+
+/** Questions under way at once for one session. */
+const concurrency = 16
+
+/** The verification of one hub. */
+export const makeVerification = Effect.fnUntraced(function* (
+  parts: Pick<HubParts, "bus" | "routes" | "streams" | "namespace" | "hubId" | "uplink" | "tellGateway">
+) {
+  const { bus, namespace, routes, streams } = parts
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const replyTo = Subject.ofHub(namespace, parts.hubId)
+  const asking = new Map<SessionId, Asked>()
+  const denied = new Tombstones({ tombstonesMax: limits.deniedRoutesMax, tombstoneMs: limits.tombstoneMs })
+  const ofHub = new Allowance(limits.hubRoutesAskedMax, limits.abuseWindowMs, nowMs())
+  /** By session, in the order in which they first asked. */
+  const allowances = new Map<SessionId, Allowance>()
+
+  const allowanceOf = (session: SessionId, now: number): Allowance => {
+    let allowance = allowances.get(session)
+    if (allowance === undefined) {
+      const [oldest] = allowances.keys()
+      if (oldest !== undefined && allowances.size >= limits.sessionsMax) allowances.delete(oldest)
+      allowance = new Allowance(limits.sessionRoutesAskedMax, limits.abuseWindowMs, now)
+      allowances.set(session, allowance)
+    }
+    return allowance
+  }
+
+  const wasDenied: Verification["wasDenied"] = (session, route) => denied.ownerOf(route) === session
+
+  /** Each route once, and none that is somebody's here or was denied before. */
+  const worthAsking = (session: SessionId, moved: ReadonlyArray<MovedStream>): ReadonlyArray<MovedStream> => {
+    const seen = new RouteMap<true>()
+    return moved.filter(({ route }) => {
+      if (seen.get(route) || streams.get(route) !== undefined || wasDenied(session, route)) return false
+      seen.set(route, true)
+      return true
+    })
+  }
+
+  /** What nobody granted stays shut, whoever asks again. */
+  const deny = (session: SessionId, route: RouteKey, now: number): void => {
+    if (denied.ownerOf(route) !== undefined) return
+    denied.add(route, session, now)
+  }
+
+  const noteHeard = ({ done, waiting }: Asked): void => {
+    if (waiting.size === 0) Deferred.doneUnsafe(done, Effect.void)
+  }
+
+  const ask = (asked: Asked, question: ReadonlyArray<MovedStream>) => {
+    const { generation, session } = asked
+    const { gatewayId } = (question[0] as MovedStream).route
+    counted.asked.updateUnsafe(question.length, context)
+    return bus
+      .publish(
+        Subject.ofGateway(namespace, gatewayId),
+        [{ _tag: "RouteQuestion", replyTo, name: session.name, session: session.id, generation, streams: question }],
+        "one"
+      )
+      .pipe(
+        Effect.catch(({ reason }) =>
+          Effect.sync(() => {
+            // Out of reach for a moment is for the deadline to say: the question may have arrived all the same.
+            if (reason !== "NoResponders") return
+            for (const { route } of question) asked.waiting.delete(route)
+            noteHeard(asked)
+          })
+        )
+      )
+  }
+
+  const begin = (session: Session, questions: ReadonlyArray<ReadonlyArray<MovedStream>>): Asked => {
+    const asked: Asked = {
+      session,
+      generation: session.generation,
+      waiting: new RouteMap(),
+      granted: new RouteMap(),
+      done: Deferred.makeUnsafe(),
+      settled: false
+    }
+    for (const { route } of questions.flat()) asked.waiting.set(route, true)
+    asking.set(session.id, asked)
+    noteHeard(asked)
+    return asked
+  }
+
+  const verify: Verification["verify"] = (session, moved, givenUp) =>
+    Effect.suspend(() => {
+      const now = nowMs()
+      denied.sweep(now)
+      const worth = worthAsking(session.id, moved)
+      const may = allowanceOf(session.id, now).take(worth.length, now) && ofHub.take(worth.length, now)
+      const questions = may ? questionsOf(worth) : []
+      const asked = begin(session, questions)
+      const put = Effect.forEach(questions, (question) => ask(asked, question), { discard: true, concurrency })
+      let abandoned = false
+      const abandon = Effect.map(givenUp, () => {
+        abandoned = true
+      })
+      // Who answers at once is heard while others are still being asked.
+      const wait = Effect.raceAllFirst([Deferred.await(asked.done), abandon, Effect.andThen(put, Effect.never)])
+      return Effect.interruptible(Effect.timeoutOption(wait, limits.verifyMs)).pipe(
+        Effect.ensuring(Effect.sync(() => leave(asked))),
+        Effect.map(() => settle(asked, moved, abandoned))
+      )
+    })
+
+  const leave = (asked: Asked): void => {
+    asked.settled = true
+    if (asking.get(asked.session.id) === asked) asking.delete(asked.session.id)
+  }
+
+  const settle = (
+    { granted, session }: Asked,
+    moved: ReadonlyArray<MovedStream>,
+    abandoned: boolean
+  ): ReadonlyArray<RouteKey> => {
+    const now = nowMs()
+    const refused = moved.map(({ route }) => route).filter((route) => granted.get(route) === undefined)
+    // A runner that was cut off meanwhile asks again, and nobody has said no.
+    if (!abandoned) for (const route of refused) deny(session.id, route, now)
+    counted.granted.updateUnsafe(granted.size, context)
+    counted.denied.updateUnsafe(refused.length, context)
+    return refused
+  }
+
+  /** A gateway that granted what is not wanted any more would wait for ever. */
+  const decline = ({ generation, session }: RouteAnswer, refused: ReadonlyArray<RouteKey>) =>
+    refused.length === 0
+      ? Effect.void
+      : parts.tellGateway(
+          (refused[0] as RouteKey).gatewayId,
+          refused.map((route) => ({
+            ...parts.uplink(null, route, 0, {
+              _tag: "ResponseAbort",
+              code: "session_lost",
+              message: "the runner went on without this stream"
+            }),
+            session,
+            generation
+          }))
+        )
+
+  const answered: Verification["answered"] = Effect.fnUntraced(function* (answer) {
+    const asked = asking.get(answer.session as SessionId)
+    const expected = asked?.generation === answer.generation ? asked : undefined
+    const unwanted: Array<RouteKey> = []
+    for (const route of answer.granted) {
+      if (expected?.waiting.get(route) === undefined) {
+        // Heard before, unless it is too late.
+        if (streams.get(route)?.id !== answer.session) unwanted.push(route)
+        continue
+      }
+      const { session } = expected
+      const issued = yield* Effect.match(routes.issue(route, session.id), {
+        onFailure: () => false,
+        onSuccess: () => true
+      })
+      expected.waiting.delete(route)
+      if (issued && !expected.settled) {
+        openStream(streams, route, session)
+        expected.granted.set(route, true)
+        continue
+      }
+      unwanted.push(route)
+      if (issued) yield* routes.close(route)
+    }
+    for (const route of answer.denied) expected?.waiting.delete(route)
+    if (expected !== undefined) noteHeard(expected)
+    yield* decline(answer, unwanted)
+  })
+
+  return { verify, answered, wasDenied } satisfies Verification
+})
