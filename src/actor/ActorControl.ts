@@ -54,8 +54,8 @@ export class ActorControl extends Context.Service<
     ) => Effect.Effect<void, never, Scope.Scope>
     /**
      * Events as they arrived; those of another runner's actors, of older generations, and those already heard are ignored. Returns what may be
-     * acknowledged, once it is stored: within the same turn or the next as a rule, after `actorCommitMs` nothing. What is heard takes effect in the order
-     * of the calls, not of their returns.
+     * acknowledged, once it is stored: at the end of the turn, some milliseconds later where the store syncs, after `actorCommitMs` nothing. So a read
+     * loop forks this rather than waits for it; events take effect in the order in which the effects begin.
      */
     readonly heard: (
       session: SessionId,
@@ -233,11 +233,14 @@ const make = Effect.fnUntraced(function* ({ autostart = true, ...chosen }: Actor
         (runner) => Effect.sync(() => runner !== undefined && move((now) => moves.detach(runner, port, now)))
       ).pipe(
         Effect.tap(noteTakeovers),
-        Effect.tap((runner) =>
-          runner === undefined
-            ? Effect.logWarning("too many runners: one is connected and given no actors")
-            : Effect.void
-        ),
+        Effect.tap((runner) => {
+          if (runner !== undefined && introduction.totalSlots >= 1) return Effect.void
+          const why = runner === undefined ? "there are too many runners" : "it has no slots"
+          return Effect.annotateLogs(Effect.logWarning(`a runner is connected and given no actors: ${why}`), {
+            name: introduction.name,
+            key: introduction.key
+          })
+        }),
         Effect.andThen(Effect.asVoid(stored))
       ),
     heard: (session, events) =>

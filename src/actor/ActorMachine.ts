@@ -308,9 +308,9 @@ export class ActorMachine {
     if (life.state._tag === "Destroyed") {
       if (from !== undefined) this.actors.end(actor)
       if (pool.autostarted === actor) pool.autostarted = undefined
+      this.deadlines.set(actor.deadline, life.state.sinceMs + limits.actorDestroyedMs)
       this.actors.bury(actor)
       this.makeRoom(false)
-      this.deadlines.set(actor.deadline, life.state.sinceMs + limits.actorDestroyedMs)
     } else {
       const dueAt = dueAtMs(life)
       if (dueAt === null) this.deadlines.clear(actor.deadline)

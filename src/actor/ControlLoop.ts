@@ -21,7 +21,7 @@ export interface ControlLoop {
   readonly stored: Effect.Effect<boolean>
 }
 
-const storing = Effect.fnUntraced(function* (machine: ActorMachine) {
+const storing = Effect.gen(function* () {
   const store = yield* ActorStore
   const kv = yield* Effect.serviceOption(ActorKv)
   const clock = yield* Clock.Clock
@@ -37,8 +37,7 @@ const storing = Effect.fnUntraced(function* (machine: ActorMachine) {
     })
 
   /** What a forgotten actor kept goes before the last that is known of it: else nobody would know that it is there. */
-  const dropKv = Effect.suspend(() => {
-    const forgotten = [...machine.outbox.forgottenActors]
+  const dropKv = (forgotten: ReadonlyArray<string>) => {
     if (Option.isNone(kv) || forgotten.length === 0) return Effect.void
     return Effect.forEach(
       forgotten,
@@ -48,7 +47,7 @@ const storing = Effect.fnUntraced(function* (machine: ActorMachine) {
           .pipe(Effect.catch(({ cause }) => complain("the store of a destroyed actor cannot be dropped", cause))),
       { discard: true }
     )
-  })
+  }
 
   const write = (attempt: Parameters<typeof store.write>[0]) =>
     store.write(attempt).pipe(
@@ -78,7 +77,7 @@ const makeCounting = (machine: ActorMachine) =>
 
 /** Loads what an earlier process left and keeps the machine going until the scope ends. */
 export const makeControlLoop = Effect.fnUntraced(function* (machine: ActorMachine, moves: RunnerMoves) {
-  const { dropKv, store, write } = yield* storing(machine)
+  const { dropKv, store, write } = yield* storing
   const count = yield* makeCounting(machine)
   const clock = yield* Clock.Clock
   const turn = yield* Turn
@@ -133,13 +132,13 @@ export const makeControlLoop = Effect.fnUntraced(function* (machine: ActorMachin
   }
 
   const storeAndSend = Effect.gen(function* () {
-    yield* dropKv
     const { changed } = machine.outbox
     const { changes, letters } = machine.outbox.take(wallMs())
     const done = next
     if (changed) {
       present = done
       next = Deferred.makeUnsafe()
+      yield* dropKv(changes.forgotten)
       yield* write(changes)
       present = undefined
       Deferred.doneUnsafe(done, Effect.void)
@@ -185,9 +184,13 @@ export const makeControlLoop = Effect.fnUntraced(function* (machine: ActorMachin
   )
 
   moves.load(yield* store.load, nowMs())
-  // Once the two fibers below have ended: what is known and not stored yet.
+  // Once the two fibers below have ended: what is known and not stored yet. What is forgotten stays: its own store was not dropped.
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => Effect.ignore(store.write(machine.outbox.take(wallMs()).changes)))
+    Effect.suspend(() => store.write({ ...machine.outbox.take(wallMs()).changes, forgotten: [] })).pipe(
+      Effect.interruptible,
+      Effect.timeoutOption(limits.actorCommitMs),
+      Effect.ignore
+    )
   )
   yield* Effect.forkScoped(storer)
   yield* Effect.forkScoped(waiter)

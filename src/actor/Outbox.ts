@@ -126,10 +126,6 @@ export class Outbox {
     return this.changed || this.orders.size > 0 || this.owed.size > 0 || this.endings.length > 0 || this.probes.size > 0
   }
 
-  get forgottenActors(): Iterable<string> {
-    return this.forgotten
-  }
-
   /** Everything up to now: what to store, and what may leave then. */
   take(aliveAtMs: number): { readonly changes: StoreChanges; readonly letters: Letters } {
     const changes: StoreChanges = {

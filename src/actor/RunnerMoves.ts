@@ -246,6 +246,9 @@ export class RunnerMoves {
     }
     for (const actor of loaded.sort((a, b) => orderOf(a.life.state) - orderOf(b.life.state))) {
       this.machine.enter(actor, undefined)
+      // A clock that was put back since must not make anybody wait for longer than anybody ever waits.
+      const latest = now + limits.actorStopMs
+      if (actor.deadline.place !== -1 && actor.deadline.atMs > latest) deadlines.set(actor.deadline, latest)
       if (actor.placement !== undefined && (actor.host === undefined || actor.host.lost)) {
         this.machine.apply(actor, { _tag: "RunnerLost" }, now)
       }

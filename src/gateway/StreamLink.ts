@@ -8,14 +8,14 @@
 import { Effect, Option } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import { ReceiveWindow, SendWindow, windowDefault } from "../tunnel/Credit.ts"
+import type { SendWindow } from "../tunnel/Credit.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
-import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import { Rest } from "./Rest.ts"
+import { StreamFlow } from "./StreamFlow.ts"
 import { type Claim, StreamPin } from "./StreamPin.ts"
 import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
@@ -26,8 +26,6 @@ export type Refusal = "Foreign" | "Late" | "Duplicate"
 export class StreamLink {
   readonly route: RouteKey
   state: StreamState = "Idle"
-  /** Downlink credit: nothing may go beyond the opening frame before the hub granted some. */
-  credit = new SendWindow(0)
   /** When the opening frame left, or a hub last took up the other end; `Infinity` before. */
   openedMs = Number.POSITIVE_INFINITY
   /** Frames taken so far, credit aside. */
@@ -37,16 +35,11 @@ export class StreamLink {
   /** Counts how often a hub took up the other end: what was begun before is not continued. */
   attachments = 0
 
-  private window: ReceiveWindow
+  private flow: StreamFlow
   private readonly addressee: Addressee
   private readonly options: LinkOptions
   private readonly side: VisitorSide
-  private sendSequence = new SendSequence()
-  private receiveSequence = new ReceiveSequence()
   private readonly pin = new StreamPin()
-  private owedBytes = 0
-  /** What every Credit that left came to. */
-  private grantedBytes = 0
   private lastWord: RequestFrame | undefined
   private wakeWanted = false
   private numberOwed = false
@@ -64,7 +57,7 @@ export class StreamLink {
     this.addressee = addressee
     this.side = side
     this.options = options
-    this.window = new ReceiveWindow(options.bounds ?? windowDefault)
+    this.flow = new StreamFlow(options.bounds)
     this.onOver = onOver
     this.rest = new Rest(options.soon)
   }
@@ -84,9 +77,14 @@ export class StreamLink {
     return this.pin.reachable ? this.pin.hub : undefined
   }
 
+  /** What may go down. */
+  get credit(): SendWindow {
+    return this.flow.credit
+  }
+
   /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
   get onlyOpened(): boolean {
-    return this.sendSequence.upcomingIndex <= 1
+    return this.flow.down.upcomingIndex <= 1
   }
 
   /** Whether the stream has ended; a last word may still be on its way. */
@@ -116,7 +114,7 @@ export class StreamLink {
       actor: this.addressee.actor,
       traceparent: this.addressee.traceparent,
       route: this.route,
-      index: this.sendSequence.indexOf(frame),
+      index: this.flow.down.indexOf(frame),
       frame
     }
   }
@@ -146,7 +144,7 @@ export class StreamLink {
     if (this.lastWord !== undefined) this.wake()
     if (this.over) return "Late"
     if (isSequenced(frame)) {
-      const verdict = this.receiveSequence.accept(uplink.index)
+      const verdict = this.flow.up.accept(uplink.index)
       if (verdict === "duplicate") return "Duplicate"
       if (verdict === "gap") {
         this.break("runner_lost", "gap")
@@ -186,13 +184,8 @@ export class StreamLink {
     this.pin.attach(uplink)
     this.pinnedMs = this.options.nowMs()
     this.openedMs = this.pinnedMs
-    this.sendSequence = new SendSequence()
-    this.receiveSequence = new ReceiveSequence()
-    this.credit = new SendWindow(0)
-    this.window = new ReceiveWindow(this.options.bounds ?? windowDefault)
+    this.flow = new StreamFlow(this.options.bounds)
     this.attachments++
-    this.owedBytes = 0
-    this.grantedBytes = 0
     this.wakeWanted = false
     this.numberOwed = true
     this.take(uplink.frame)
@@ -211,9 +204,8 @@ export class StreamLink {
   }
 
   private detach(): void {
-    this.owedBytes = 0
     this.numberOwed = false
-    this.credit.close()
+    this.flow.close()
   }
 
   /** Asks for the stream to be put back: the wake leaves in this turn. */
@@ -254,7 +246,7 @@ export class StreamLink {
       case "deliver": {
         this.state = step.state
         if (frame._tag === "Credit") {
-          this.credit.grant(frame.bytes)
+          this.flow.credit.grant(frame.bytes)
           this.wake()
           return
         }
@@ -274,7 +266,7 @@ export class StreamLink {
   claim(question: RouteQuestion, stream: MovedStream): Claim {
     if (this.quiet || this.asleep) return "No"
     const claim = this.pin.claim(question)
-    if (claim === "Moved" && !this.over) this.resume(stream)
+    if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
     return claim
   }
 
@@ -297,30 +289,16 @@ export class StreamLink {
     if (this.pin.expect(session, generation)) this.lose()
   }
 
-  /** What was on its way when the old hub was lost is found out at once, by place and by sum, and not by the silence that would follow. */
-  private resume({ from, open }: MovedStream): void {
-    if (from !== null && this.receiveSequence.misses(from)) return this.break("runner_lost", "gap")
-    if (open === null) return
-    if (open.next !== this.sendSequence.upcomingIndex) return this.break("runner_lost", "gap")
-    this.credit.grantUpTo(open.granted)
-    const lost = Math.min(Math.max(0, this.grantedBytes - open.credited), this.window.windowBytes)
-    this.owedBytes += lost
-    this.grantedBytes -= lost
-  }
-
   /** Body bytes came in. `false`: more than granted; the stream is broken and the bytes are not to be used. */
   received(bytes: number): boolean {
-    if (this.window.received(bytes)) return true
+    if (this.flow.received(bytes)) return true
     this.break("bad_response", "overflow")
     return false
   }
 
   /** Body bytes went out to the visitor; `stalled` where they had to wait. A grant goes down once it is worth a frame. */
   consumed(bytes: number, stalled: boolean): void {
-    const grant = this.window.consumed(bytes, stalled)
-    if (grant === 0 || this.over) return
-    this.owedBytes += grant
-    this.wake()
+    if (this.flow.consumed(bytes, stalled) && !this.over) this.wake()
   }
 
   /** The tunnel's part failed: tells the other end, then the visitor's side. */
@@ -336,9 +314,7 @@ export class StreamLink {
     if (this.asleep && this.hub === undefined) return this.finish()
     this.lastWord = lastWord
     this.state = "Ended"
-    this.owedBytes = 0
-    this.credit.close()
-    this.window.close()
+    this.flow.close()
     this.wake()
   }
 
@@ -353,8 +329,7 @@ export class StreamLink {
     this.state = "Ended"
     this.lastWord = undefined
     this.numberOwed = false
-    this.credit.close()
-    this.window.close()
+    this.flow.close()
     this.onOver(this)
     this.wake()
   }
@@ -372,11 +347,8 @@ export class StreamLink {
       return envelopes
     }
     if (this.over || this.asleep) return envelopes
-    if (this.owedBytes > 0) {
-      envelopes.push(this.envelope({ _tag: "Credit", bytes: this.owedBytes }))
-      this.grantedBytes += this.owedBytes
-      this.owedBytes = 0
-    }
+    const grant = this.flow.takeGrant()
+    if (grant !== undefined) envelopes.push(this.envelope(grant))
     for (const frame of this.side.collect()) envelopes.push(this.envelope(frame))
     return envelopes
   }

@@ -72,12 +72,15 @@ const codeOf = (cause: unknown): string =>
 
 const actorsHere = ({ actorsFile }: ServerConfig) =>
   Option.match(actorsFile, {
-    onNone: () => Layer.merge(ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory)), ActorKv.layerMemory),
+    onNone: () =>
+      ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory), Layer.provideMerge(ActorKv.layerMemory)),
     onSome: (file) =>
-      Layer.merge(
-        ActorControl.layer().pipe(Layer.provide(ActorStoreSqlite.layer)),
-        ActorKvSqlite.layer(kvOptions(version))
-      ).pipe(Layer.provide(ActorDatabase.layer({ file })))
+      ActorControl.layer().pipe(
+        Layer.provide(ActorStoreSqlite.layer),
+        // The control plane empties the store of an actor that is no more.
+        Layer.provideMerge(ActorKvSqlite.layer(kvOptions(version))),
+        Layer.provide(ActorDatabase.layer({ file }))
+      )
   })
 
 /** Before the file is opened: whoever refuses to start has touched nothing. */

@@ -1,12 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Fiber, Metric } from "effect"
 import { TestClock } from "effect/testing"
-import { ActorControl, layer as ActorControlLayer, type ActorControlOptions } from "../../src/actor/ActorControl.ts"
-import * as ActorStore from "../../src/actor/ActorStore.ts"
+import { ActorControl, type ActorControlOptions } from "../../src/actor/ActorControl.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
-import { Turn } from "../../src/tunnel/Turn.ts"
 import {
   controlOn,
+  controlOnHeldTurns,
   request,
   running,
   setAlarm,
@@ -419,14 +418,10 @@ describe("the life of an actor", () => {
   )
 
   it.effect("an actor whose start never left is put to sleep and destroyed without a word to its runner", () => {
-    const turns: Array<() => void> = []
+    const { endTurn, layer } = controlOnHeldTurns()
     return Effect.gen(function* () {
       const control = yield* ActorControl
       const runner = new TestRunner()
-      const endTurn = Effect.andThen(
-        Effect.sync(() => turns.splice(0).forEach((f) => void f())),
-        settle
-      )
       yield* Effect.forkChild(runner.connect())
       yield* settle
       yield* endTurn
@@ -451,13 +446,25 @@ describe("the life of an actor", () => {
       assert.deepStrictEqual(runner.endings, [])
       assert.strictEqual(yield* stateOf(sleeps), "sleeping")
       assert.strictEqual(yield* stateOf(ends), "destroyed")
-    }).pipe(
-      Effect.provide(
-        ActorControlLayer({}).pipe(
-          Layer.provide(ActorStore.layerMemory),
-          Layer.provide(Layer.succeed(Turn, (f) => void turns.push(f)))
-        )
-      )
-    )
+    }).pipe(Effect.provide(layer))
   })
 })
+
+it.effect("how many actors are where, how often they start and crash, is counted", () =>
+  Effect.gen(function* () {
+    const { actorId, runner } = yield* oneRunning()
+    yield* ActorControl.use((control) => control.create(request({ runnerName: "nobody" })))
+    yield* runner.say(actorId, 0, stopped)
+    yield* runner.say(actorId, 1, running, stopped)
+    const metrics = yield* Metric.snapshot
+    const value = (id: string, state?: string) => {
+      const found = metrics.find((metric) => metric.id === id && metric.attributes?.state === state)
+      return found === undefined ? undefined : JSON.parse(JSON.stringify(found.state))
+    }
+    assert.strictEqual(value("wayleave_actors", "pending").value, 1)
+    assert.strictEqual(value("wayleave_actors", "backing_off").value, 1)
+    assert.strictEqual(value("wayleave_actors", "running").value, 0)
+    assert.isAtLeast(value("wayleave_actor_starts_total").count, 2)
+    assert.isAtLeast(value("wayleave_actor_crashes_total").count, 2)
+  }).pipe(on())
+)

@@ -16,6 +16,21 @@ export const controlOn = <E>(
   store: Layer.Layer<ActorStore.ActorStore, E> = ActorStore.layerMemory as Layer.Layer<ActorStore.ActorStore, E>
 ) => ActorControl.layer(options).pipe(Layer.provide(store), Layer.provide(atOnce))
 
+/** The control plane in memory, on turns that the test ends: nothing is stored or leaves before. */
+export const controlOnHeldTurns = () => {
+  const turns: Array<() => void> = []
+  const hold: Turn = (f) => {
+    turns.push(f)
+  }
+  return {
+    layer: ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory), Layer.provide(Layer.succeed(Turn, hold))),
+    endTurn: Effect.suspend(() => {
+      for (const f of turns.splice(0)) f()
+      return settle
+    })
+  }
+}
+
 /** Lets every fiber in the process do what it can do without time passing. */
 export const settle = Effect.replicateEffect(Effect.yieldNow, 30, { discard: true })
 
