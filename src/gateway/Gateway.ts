@@ -18,6 +18,7 @@ import { meter as makeMeter } from "./GatewayMetrics.ts"
 import { HibernationBudget } from "./HibernationBudget.ts"
 import { HttpStream } from "./HttpStream.ts"
 import { InFlight } from "./InFlight.ts"
+import { LatelyServed } from "./LatelyServed.ts"
 import { SocketStream } from "./SocketStream.ts"
 import { StreamObserver } from "./StreamObserver.ts"
 import { type GatewayParts, StreamRecord, type VisitorStream } from "./StreamRecord.ts"
@@ -132,10 +133,11 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const replyTo = Subject.ofGateway(namespace, gatewayId)
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const meter = makeMeter(context)
+  const lately = new LatelyServed()
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, actors: Subject.ofActors(namespace), nowMs, soon: yield* Soon },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon: yield* Soon },
     meter
   )
   const scope = yield* Effect.scope
@@ -152,6 +154,9 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     )
   const parts: GatewayParts = {
     bus,
+    namespace,
+    gatewayId,
+    lately,
     insist,
     inFlight,
     observer,

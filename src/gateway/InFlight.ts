@@ -148,7 +148,7 @@ export class InFlight {
     for (const stream of question.streams) {
       const link = this.find(stream.route)
       try {
-        const claim = link?.name === question.name ? link.claim(question, stream) : "No"
+        const claim = link?.addressee.name === question.name ? link.claim(question, stream) : "No"
         if (claim === "Moved") claimed.push(link as StreamLink)
         if (claim !== "No") {
           granted.push(stream.route)

@@ -17,7 +17,7 @@ import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
-import { endStreamsAtLoss } from "./BusLoss.ts"
+import { endStreamsAtLoss, watchCutOff } from "./BusLoss.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
 import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
@@ -60,6 +60,7 @@ export class Hub extends Context.Service<
 >()("wayleave/hub/Hub") {}
 
 const sweepMs = 1_000
+const cutOffNow = { reason: "draining", message: "the hub is cut off from the others" } as const
 const goingAway = { reason: "draining", message: "the hub is going away" } as const
 
 /** As often as a lease is long: a gateway that is silent for that time is gone itself. */
@@ -170,6 +171,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const quiet = yield* Latch.make(false)
   let draining = false
   let closing = false
+  let cutOff = false
   let handshakes = 0
 
   const onLeaving = (session: Session) => {
@@ -187,7 +189,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
 
-  const goAway = ({ peer }: Session) => peer.goAway("the hub is going away")
+  const goAway = ({ peer }: Session, { message }: { readonly message: string } = goingAway) => peer.goAway(message)
 
   const close = (
     socket: MessageSocket,
@@ -219,6 +221,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
 
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
     if (draining) return yield* close(socket, peer, goingAway)
+    if (cutOff) return yield* close(socket, peer, cutOffNow)
     if (handshakes >= limits.handshakesMax) {
       return yield* close(socket, peer, { reason: "overloaded", message: "too many runners at once" })
     }
@@ -260,6 +263,13 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
   yield* Effect.forkIn(endStreamsAtLoss(parts), scope)
+  // A runner that finds no other hub stays: should the bus come back, it is served at once.
+  const onCutOff = (now: boolean) =>
+    Effect.sync(() => {
+      cutOff = now
+      if (now) for (const session of sessions.all()) goAway(session, cutOffNow)
+    })
+  yield* Effect.forkIn(watchCutOff(parts, onCutOff), scope)
 
   /** Runners find another hub before this one refuses anything: no request falls between the two. */
   const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving }) => leaving))

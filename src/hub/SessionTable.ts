@@ -246,7 +246,11 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       const done = session.leaving && session.openStreams === 0
       const left = end?._tag === "Gone" && (done || end.code === 1000)
       if (left || (end?._tag === "Closed" && end.reason === "abuse")) yield* endSession(session)
-      else if (sessions.get(session.id) === session) yield* startGrace(session)
+      else if (sessions.get(session.id) === session) {
+        yield* startGrace(session)
+        // Beside: what the bus takes its time for must not keep the runner from coming back.
+        parts.runFork(directory.stepBack(session))
+      }
       yield* release(session.id, connection.place)
     }),
     dismissAll: Effect.fnUntraced(function* (reason) {
