@@ -19,6 +19,7 @@ import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
 import { endStreamsAtLoss, watchCutOff } from "./BusLoss.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
+import { makeHandOver } from "./HandOver.ts"
 import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
 import type { HubOptions, HubParts, MakeUplink } from "./HubParts.ts"
@@ -129,6 +130,7 @@ const makeParts = Effect.fnUntraced(function* (
     uplink,
     relay,
     verification: yield* makeVerification({ bus, routes, streams, namespace, hubId, uplink, tellGateway }),
+    handOver: makeHandOver({ bus, streams, namespace, hubId }),
     turn: yield* Turn,
     complaints: new Complaints(limits.abuseWindowMs),
     makeAbuseMeter: () => new AbuseMeter({ max: limits.abuseRefusalsMax, windowMs: limits.abuseWindowMs }),
@@ -174,8 +176,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   let cutOff = false
   let handshakes = 0
 
+  /** Sessions whose runners said that they take what is new elsewhere. */
+  const elsewhere = new WeakSet<Session>()
   const onLeaving = (session: Session) => {
     session.leaving = true
+    elsewhere.add(session)
     parts.runFork(directory.leave(session))
   }
   const parts: HubParts = yield* makeParts(options, () => closing, onLeaving)
@@ -275,8 +280,18 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving }) => leaving))
   const notice = allLeft.pipe(
     Effect.repeat({ until: (all) => all, schedule: Schedule.spaced(drainPollMs) }),
-    Effect.timeoutOption(options.drainNoticeMs ?? limits.drainNoticeMs)
+    Effect.timeoutOption(options.alone === true ? 0 : limits.drainNoticeMs)
   )
+  /** Streams finish here for a while; those that last go on where their runners are already. A runner that found no other hub keeps its streams here. */
+  const finish = Effect.gen(function* () {
+    if (options.alone === true || Option.isSome(yield* Effect.timeoutOption(quiet.await, limits.drainFinishMs))) return
+    const lasting = [...sessions.all()].filter((session) => elsewhere.has(session) && session.openStreams > 0)
+    yield* Effect.forEach(
+      lasting,
+      (session) => Effect.andThen(parts.handOver.prepare(session), sessions.dismiss(session.id, "draining")),
+      { discard: true, concurrency: "unbounded" }
+    )
+  })
 
   const envelopes = yield* bus.subscribe(Subject.ofHub(parts.namespace, parts.hubId))
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
@@ -302,6 +317,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
         yield* directory.leave(session)
       }
       yield* sweep
+      yield* finish
       yield* quiet.await
       yield* sessions.dismissAll("draining")
     }),

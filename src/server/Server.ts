@@ -109,8 +109,7 @@ const rolesLayer = (config: ServerConfig) => {
   })
   return Layer.mergeAll(
     Gateway.layer({ domain: config.domain }),
-    // Alone on its bus, the only gateway already takes nothing new when the hub drains.
-    Hub.layer({ domain: config.domain, ...(Option.isNone(config.nats) ? { drainNoticeMs: 0 } : {}) })
+    Hub.layer({ domain: config.domain, alone: Option.isNone(config.nats) })
   ).pipe(
     Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
     Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
@@ -152,6 +151,27 @@ const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
     })
   )
 
+/** The gateway first refuses new visitors; what it has already published still finds its runner. */
+const drainAlone = (gateway: Gateway.Gateway["Service"], hub: Hub.Hub["Service"]) =>
+  Effect.andThen(gateway.drain, hub.drain)
+
+/**
+ * Nobody is to notice. Runners go to other hubs, and visitors are taken as before until whoever sends them has seen that this process is not ready; each
+ * answer is the last on its connection. Then the gateway refuses, and what is open may finish.
+ */
+const drainAmongOthers = (
+  gateway: Gateway.Gateway["Service"],
+  hub: Hub.Hub["Service"],
+  visitors: NodeServer.NodeServer["Service"]
+) =>
+  Effect.andThen(
+    visitors.leave,
+    Effect.all([hub.drain, Effect.andThen(Effect.sleep(limits.balancerNoticeMs), gateway.drain)], {
+      concurrency: 2,
+      discard: true
+    })
+  )
+
 const make = Effect.fnUntraced(function* (config: ServerConfig) {
   const gateway = yield* Gateway.Gateway
   const hub = yield* Hub.Hub
@@ -173,13 +193,15 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
     port: visitors.port,
     adminUrl: `http://${authority(config.host, adminPort)}`,
     adminPort,
-    drain: health.become("draining").pipe(
-      // The gateway first refuses new visitors; what it has already published still finds its runner.
-      Effect.andThen(gateway.drain),
-      Effect.andThen(hub.drain),
-      Effect.timeoutOption(limits.drainMs),
-      Effect.asVoid
-    ),
+    drain: health
+      .become("draining")
+      .pipe(
+        Effect.andThen(
+          Option.isNone(config.nats) ? drainAlone(gateway, hub) : drainAmongOthers(gateway, hub, visitors)
+        ),
+        Effect.timeoutOption(limits.drainMs),
+        Effect.asVoid
+      ),
     ousted: Option.match(claim, { onNone: () => Effect.never, onSome: ({ lost }) => lost })
   })
 })

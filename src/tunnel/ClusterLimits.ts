@@ -132,6 +132,24 @@ export const clusterLimits = {
     why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
     enforcedBy: "hub/Hub.ts"
   },
+  drainFinishMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long streams may finish at a hub that drains before they go on at another, where their runner is already",
+    enforcedBy: "hub/Hub.ts"
+  },
+  heldMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how long a hub that hands streams over waits for their gateways to hold what goes down, and then for its runner to take what came",
+    enforcedBy: "hub/HandOver.ts"
+  },
+  balancerNoticeMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long a process of a cluster that drains still takes visitors: load balancers ask for readiness every few seconds",
+    enforcedBy: "server/Server.ts"
+  },
   namesRememberedMax: {
     value: 16_384,
     unit: "count",
