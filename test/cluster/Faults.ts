@@ -33,6 +33,8 @@ export interface Outcome {
   readonly visits: ReadonlyArray<Visit>
   /** From its end to the beginning of the last request that failed. */
   readonly recoveredMs: number
+  /** When it was over. */
+  readonly overMs: number
   readonly lastedMs: number
 }
 
@@ -145,32 +147,35 @@ export const runFaults = Effect.fnUntraced(function* (pace: Pace) {
   const place = yield* startPlace
   const visitors = new Visitors({ ports: place.ports, names, everyMs: pace.everyMs, deadlineMs })
   const stop = yield* visitors.start
+  /** Those that began before then have ended: what befalls next is not counted twice. */
+  const past = (ms: number) =>
+    Processes.within(
+      deadlineMs * 2,
+      Effect.suspend(() => (visitors.underWaySince(ms) ? Effect.fail(new Error("visits are under way")) : Effect.void))
+    )
+  const beginMs = performance.now()
   yield* Effect.sleep(pace.settledMs)
-  const before = visitors.begunWithin(0)
+  const before = visitors.endedWithin(beginMs, performance.now())
 
-  const spans: Array<{ readonly fault: string; readonly fromMs: number; readonly overMs: number; toMs: number }> = []
+  const outcomes: Array<Outcome> = []
   for (const { befall, name } of Array.from({ length: pace.rounds }, () => faultsOf(place, pace)).flat()) {
     const fromMs = performance.now()
     yield* befall
     const overMs = performance.now()
     yield* Effect.sleep(recoveryMsMax + pace.settledMs)
-    spans.push({ fault: name, fromMs, overMs, toMs: performance.now() })
-  }
-  yield* stop
-  yield* Processes.within(
-    deadlineMs * 2,
-    Effect.suspend(() => (visitors.underWay === 0 ? Effect.void : Effect.fail(new Error("visits are under way"))))
-  )
-  const outcomes = spans.map(({ fault, fromMs, overMs, toMs }): Outcome => {
-    const visits = visitors.begunWithin(fromMs, toMs)
+    yield* past(overMs)
+    const visits = visitors.endedWithin(fromMs, performance.now())
     const failed = visits.filter(({ result, startedMs }) => result !== "ok" && startedMs > overMs)
-    return {
-      fault,
+    outcomes.push({
+      fault: name,
       visits,
+      overMs,
       recoveredMs: Math.max(0, ...failed.map(({ startedMs }) => startedMs - overMs)),
       lastedMs: overMs - fromMs
-    }
-  })
+    })
+  }
+  yield* stop
+  yield* past(performance.now())
   // A gateway that was killed cannot say so: its routes go with their lease.
   const [restMs] = yield* Processes.within(
     45_000,

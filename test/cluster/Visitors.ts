@@ -186,15 +186,15 @@ export class Visitors {
   readonly violations: Array<string> = []
   private readonly options: VisitorOptions
   private count = 0
-  private open = 0
+  private readonly begun = new Set<number>()
 
   constructor(options: VisitorOptions) {
     this.options = options
   }
 
-  /** Visits that have not ended. */
-  get underWay(): number {
-    return this.open
+  /** Whether a visit is under way that began before then. */
+  underWaySince(ms: number): boolean {
+    return [...this.begun].some((startedMs) => startedMs < ms)
   }
 
   private target(): Target {
@@ -213,7 +213,8 @@ export class Visitors {
     return Effect.suspend(() => {
       const target = this.target()
       const startedMs = performance.now()
-      this.open++
+      // Two visits do not begin in the same microsecond.
+      this.begun.add(startedMs)
       return make(target).pipe(
         Effect.timeoutOrElse({
           duration: within + this.options.deadlineMs,
@@ -228,7 +229,7 @@ export class Visitors {
           this.visits.push(visit)
           return visit
         }),
-        Effect.ensuring(Effect.sync(() => void this.open--))
+        Effect.ensuring(Effect.sync(() => void this.begun.delete(startedMs)))
       )
     })
   }
@@ -264,8 +265,8 @@ export class Visitors {
     return Fiber.interrupt(fiber)
   })
 
-  /** Visits that began in this span. */
-  begunWithin(fromMs: number, toMs = Number.POSITIVE_INFINITY): ReadonlyArray<Visit> {
-    return this.visits.filter(({ startedMs }) => startedMs >= fromMs && startedMs < toMs)
+  /** Visits that ended in this span. */
+  endedWithin(fromMs: number, toMs: number): ReadonlyArray<Visit> {
+    return this.visits.filter(({ endedMs }) => endedMs >= fromMs && endedMs < toMs)
   }
 }
