@@ -25,6 +25,7 @@ export type Refusal = "Foreign" | "Late" | "Duplicate"
 /** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
+  readonly addressee: Addressee
   state: StreamState = "Idle"
   /** When the opening frame left, or a hub last took up the other end; `Infinity` before. */
   openedMs = Number.POSITIVE_INFINITY
@@ -36,7 +37,6 @@ export class StreamLink {
   attachments = 0
 
   private flow: StreamFlow
-  private readonly addressee: Addressee
   private readonly options: LinkOptions
   private readonly side: VisitorSide
   private readonly pin = new StreamPin()
@@ -65,11 +65,6 @@ export class StreamLink {
   /** Where wakes go. */
   get actors(): Subject {
     return this.options.actors
-  }
-
-  /** The runner's name it is for; empty where it is for an actor. */
-  get name(): string {
-    return this.addressee.name
   }
 
   /** The hub that takes frames of the stream; undefined while none would. */
@@ -133,7 +128,10 @@ export class StreamLink {
     const known = this.pin.known
     if (!known && uplink.session === "") return this.receiveOfHub(uplink)
     const standing = this.pin.hear(uplink)
-    if (!known) this.pinnedMs = this.options.nowMs()
+    if (!known) {
+      this.pinnedMs = this.options.nowMs()
+      this.options.lately.note(this.addressee.subject, uplink.replyTo, this.pinnedMs)
+    }
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
@@ -285,6 +283,11 @@ export class StreamLink {
     if (this.fallAsleep()) return
     this.pin.lose(this.options.nowMs() + limits.sessionGraceMs)
     this.wake()
+  }
+
+  /** The session is about to go on elsewhere: what goes down waits for its next hub. */
+  hold(session: string): void {
+    this.pin.hold(session)
   }
 
   /** The session went on elsewhere, and the hub that says so has let go of it. */

@@ -6,6 +6,7 @@
 
 import { actorLimits } from "./ActorLimits.ts"
 import { busLimits } from "./BusLimits.ts"
+import { clusterLimits } from "./ClusterLimits.ts"
 import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
@@ -86,6 +87,12 @@ export const table = {
     unit: "bytes",
     why: "unsent bytes in a socket above which its writer waits, so that control frames overtake in our queue and not behind the kernel's",
     enforcedBy: "socket/MessageSocket.ts"
+  },
+  publishAttempts: {
+    value: 3,
+    unit: "count",
+    why: "a relay tries a failed publish again before it reports the stream broken",
+    enforcedBy: "hub/Relay.ts"
   },
   lastWordMs: {
     value: 1_000,
@@ -292,12 +299,6 @@ export const table = {
     why: "how long a closing server waits for sockets to end by themselves before it cuts them",
     enforcedBy: "server/NodeServer.ts"
   },
-  drainNoticeMs: {
-    value: 2_000,
-    unit: "ms",
-    why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
-    enforcedBy: "hub/Hub.ts"
-  },
   drainMs: {
     value: 20_000,
     unit: "ms",
@@ -306,6 +307,8 @@ export const table = {
   },
   ...actorLimits,
   ...busLimits
+  ...clusterLimits,
+  ...actorLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */
