@@ -8,7 +8,6 @@
 import { Effect, Option } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import type { SendWindow } from "../tunnel/Credit.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -36,7 +35,8 @@ export class StreamLink {
   /** Counts how often a hub took up the other end: what was begun before is not continued. */
   attachments = 0
 
-  private flow: StreamFlow
+  /** Order and amounts, since a hub last took up the other end. */
+  flow: StreamFlow
   private readonly options: LinkOptions
   private readonly side: VisitorSide
   private readonly pin = new StreamPin()
@@ -70,11 +70,6 @@ export class StreamLink {
   /** The hub that takes frames of the stream; undefined while none would. */
   get hub(): Subject | undefined {
     return this.pin.reachable ? this.pin.hub : undefined
-  }
-
-  /** What may go down. */
-  get credit(): SendWindow {
-    return this.flow.credit
   }
 
   /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
@@ -265,9 +260,10 @@ export class StreamLink {
   claim(question: RouteQuestion, stream: MovedStream): Claim {
     if (this.quiet || this.asleep) return "No"
     const claim = this.pin.claim(question)
+    if (claim !== "Moved") return claim
     // The new hub has it from now: its age at the old one tells nothing.
-    if (claim === "Moved") this.openedMs = this.options.nowMs()
-    if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
+    this.openedMs = this.options.nowMs()
+    if (!this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
     return claim
   }
 
@@ -334,8 +330,7 @@ export class StreamLink {
   finish(): void {
     this.state = "Ended"
     this.lastWord = undefined
-    this.numberOwed = false
-    this.flow.close()
+    this.detach()
     this.onOver(this)
     this.wake()
   }

@@ -1,11 +1,10 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `BusLimits.ts`.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `ClusterLimits.ts`.
  */
 
 import { actorLimits } from "./ActorLimits.ts"
-import { busLimits } from "./BusLimits.ts"
 import { clusterLimits } from "./ClusterLimits.ts"
 import { rivetLimits } from "./RivetLimits.ts"
 
@@ -87,12 +86,6 @@ export const table = {
     unit: "bytes",
     why: "unsent bytes in a socket above which its writer waits, so that control frames overtake in our queue and not behind the kernel's",
     enforcedBy: "socket/MessageSocket.ts"
-  },
-  publishAttempts: {
-    value: 3,
-    unit: "count",
-    why: "a relay tries a failed publish again before it reports the stream broken",
-    enforcedBy: "hub/Relay.ts"
   },
   lastWordMs: {
     value: 1_000,
@@ -306,9 +299,7 @@ export const table = {
     enforcedBy: "server/Server.ts"
   },
   ...actorLimits,
-  ...busLimits
-  ...clusterLimits,
-  ...actorLimits
+  ...clusterLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */
