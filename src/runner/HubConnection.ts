@@ -184,9 +184,13 @@ const welcomed = Effect.fnUntraced(function* (
 const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave1.Welcome): boolean => {
   if (!welcome.resumed) {
     session.restart(false)
+    session.hub = welcome.hub
     session.link.attach(socket, 0)
     return true
   }
+  // A hub from before, which has not heard that the session began anew at another: its numbers are of a conversation that is over.
+  if (session.hub !== undefined && session.hub !== welcome.hub) return false
+  session.hub = welcome.hub
   if (!session.link.canResume(welcome.received)) return false
   session.link.attach(socket, welcome.received)
   return true

@@ -61,6 +61,8 @@ export class RunnerSession implements StreamOwner {
   unknownFrames = 0
   /** Nothing new is taken; what is open goes on. */
   draining = false
+  /** The hub with which the link counts; undefined before the first Welcome. */
+  hub: string | undefined
   private windowBytes: number = limits.windowBytesInitial
   private readonly options: SessionOptions
   private readonly streams = new RouteMap<Entry>()
@@ -101,6 +103,7 @@ export class RunnerSession implements StreamOwner {
     for (const entry of [...this.streams.values()]) {
       entry.core.lose("session", "session_lost", "the session with the hub was lost")
     }
+    this.hub = undefined
     if (renamed) this.sessionId = this.options.newId()
     this.currentLink = this.newLink()
   }
