@@ -189,7 +189,8 @@ const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave
       session.move()
       break
     case "resumed":
-      if (!session.link.canResume(welcome.received)) return false
+      // A hub from before, which has not heard that the session began anew at another: its numbers are of a conversation that is over.
+      if (session.hub !== welcome.hub || !session.link.canResume(welcome.received)) return false
       break
     default:
       return absurd(welcome.outcome)

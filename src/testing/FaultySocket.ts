@@ -18,12 +18,17 @@ export interface SocketFaults {
   readonly stallMsMax: number
   /** The connection breaks, with what was under way. */
   readonly reset: number
+  /**
+   * Its sender loses the connection at once; what was under way still arrives, up to `stallMsMax` later, and only then the end. Spares the first
+   * read: a Hello that comes behind the one of the next connection is taken for the newer, see `docs/internals/simulation.md`.
+   */
+  readonly lostBehind: number
   /** From now on nothing arrives in either direction, not even the end. */
   readonly halfOpen: number
 }
 
 /** No fault at all. */
-export const faultless: SocketFaults = { delayMsMax: 0, stall: 0, stallMsMax: 0, reset: 0, halfOpen: 0 }
+export const faultless: SocketFaults = { delayMsMax: 0, stall: 0, stallMsMax: 0, reset: 0, lostBehind: 0, halfOpen: 0 }
 
 const whole = (binary: boolean) => ({ binary, finish: true })
 
@@ -41,7 +46,7 @@ export const make = Effect.fnUntraced(function* (options: {
   readonly faults: () => SocketFaults
   readonly chance: Chance
   readonly soon?: Turn
-  readonly onFault?: (kind: "stall" | "reset" | "halfOpen") => void
+  readonly onFault?: (kind: "stall" | "reset" | "lostBehind" | "halfOpen") => void
 }): Effect.fn.Return<FaultyWire, never, Scope.Scope> {
   const { chance, faults } = options
   const [near, nearWire] = pair(options)
@@ -61,6 +66,7 @@ export const make = Effect.fnUntraced(function* (options: {
     })
 
   const pump = (from: MessageSocket, to: MessageSocket) => {
+    let begun = false
     const once = Effect.flatMap(from.pull, (batch) =>
       Effect.suspend(() => {
         const present = faults()
@@ -72,6 +78,12 @@ export const make = Effect.fnUntraced(function* (options: {
           options.onFault?.("halfOpen")
           vanished = true
         }
+        if (chance() < present.lostBehind && begun) {
+          options.onFault?.("lostBehind")
+          from.terminateUnsafe()
+          return Effect.delay(pass(batch, to), Math.floor(chance() * present.stallMsMax))
+        }
+        begun = true
         const stalls = chance() < present.stall
         if (stalls) options.onFault?.("stall")
         const stalled = stalls ? chance() * present.stallMsMax : 0

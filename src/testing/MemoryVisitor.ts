@@ -100,6 +100,7 @@ export class MemoryVisitor {
           else this.onWritable = f
         },
         end: (last, trailers) => {
+          if (this.ended) throw new Error("a second end")
           if (last.length > 0) this.write(last)
           this.answer.trailers = trailers
           this.answer.headFlushed = true

@@ -6,7 +6,7 @@ import * as Runner from "../../src/runner/Runner.ts"
 import { RunnerApp } from "../../src/runner/RunnerApp.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import { Turn } from "../../src/tunnel/Turn.ts"
-import { bytes, type FakeHub, get, HubSide, makeFakeHub, route, soon, unreachable } from "./FakeHub.ts"
+import { type Accepted, bytes, type FakeHub, get, HubSide, makeFakeHub, route, soon, unreachable } from "./FakeHub.ts"
 
 const hello = bytes("hello")
 const large = new Uint8Array(1024 * 1024)
@@ -321,6 +321,36 @@ describe("a runner", () => {
       yield* TestClock.adjust(limits.reconnectMaxMs)
       const second = yield* hub.accept()
       assert.notDeepEqual([...second.hello.session], [...first.hello.session])
+    })
+  )
+
+  it.effect("a hub from before does not go on with a session that began anew at another meanwhile", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      const { runner: starting } = yield* start(hub)
+      const first = yield* hub.accept({ welcome: { hub: "hub-1" } })
+      const runner = yield* starting
+      const lose = (connection: Accepted) =>
+        Effect.andThen(
+          Effect.sync(() => connection.socket.terminateUnsafe()),
+          Effect.andThen(settle, TestClock.adjust(limits.reconnectMaxMs))
+        )
+      yield* lose(first)
+      const second = yield* hub.accept({ welcome: { hub: "hub-2" } })
+      second.down(route(1), get("/wait"))
+      yield* settle
+      yield* lose(second)
+      // The same numbers on both sides, by chance: nothing else shows that they are of two conversations.
+      const third = yield* hub.accept({ side: first.side, welcome: { hub: "hub-1" } })
+      yield* third.closed
+      yield* settle
+      assert.strictEqual(runner.countsUnsafe().openStreams, 0)
+      yield* TestClock.adjust(limits.reconnectMaxMs)
+      const fourth = yield* hub.accept({ welcome: { hub: "hub-1" } })
+      assert.deepStrictEqual([...third.hello.session], [...first.hello.session])
+      assert.notDeepEqual([...fourth.hello.session], [...first.hello.session])
+      fourth.down(route(2), get("/hello"))
+      assert.deepInclude((yield* fourth.next).frame, { _tag: "ResponseStart", status: 200 })
     })
   )
 

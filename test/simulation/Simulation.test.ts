@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, it } from "@effect/vitest"
 import { simulate } from "./Simulation.ts"
+import { growthOf, type Sample, soak } from "./Soak.ts"
 
 const kept = readFileSync(fileURLToPath(new URL("seeds.txt", import.meta.url)), "utf8")
   .split("\n")
@@ -27,14 +28,40 @@ it("holds in every seed that once failed", () => {
   for (const seed of kept) holds(seed)
 })
 
-it(`holds in ${seeds} seeds, and most visitors get an answer`, () => {
+it(`holds in ${seeds} seeds, most visitors get an answer, and runners of good faith do all that looks forged`, () => {
   let requests = 0
   let complete = 0
+  const situations = new Set<number>()
   for (let seed = 1; seed <= seeds; seed++) {
     const outcome = holds(seed)
     requests += outcome.requests
     complete += outcome.complete
+    for (const situation of outcome.situations) situations.add(situation)
   }
   // Not a promise, but a sign that the simulation is of a system that works: many wishes cannot be fulfilled.
   assert.isAbove(complete / requests, 0.2)
+  assert.deepStrictEqual([...situations].sort(), [1, 2, 3, 4, 5, 6, 7, 8])
 }, 300_000)
+
+it("holds in one cluster for a thousand requests, and measures whatever could grow", () => {
+  const samples: Array<Sample> = []
+  const { complete, violations } = soak(1, 1_000, (sample) => samples.push(sample))
+  assert.deepStrictEqual(violations, [])
+  assert.isAbove(complete, 200)
+  assert.strictEqual(samples.length, 100)
+}, 60_000)
+
+it("tells what grows from what is flat", () => {
+  const samples = Array.from(
+    { length: 100 },
+    (_, i): Sample => ({ requests: i, simulatedHours: i, sizes: { leak: 100 + i, noise: 100 + (i % 7), none: 0 } })
+  )
+  assert.deepStrictEqual(
+    growthOf(samples).map(({ flat, most, name }) => [name, most, flat]),
+    [
+      ["leak", 199, false],
+      ["noise", 106, true],
+      ["none", 0, true]
+    ]
+  )
+})

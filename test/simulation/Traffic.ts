@@ -2,19 +2,28 @@
  * What visitors ask in a simulation, what the app behind each runner answers, and what must be true of every answer. Every byte says whose it is
  * and where it stands, so an answer that reaches somebody else, or arrives in another order, shows by itself.
  */
-import { Effect } from "effect"
-import { Gateway } from "../../src/gateway/Gateway.ts"
+import { Effect, Fiber } from "effect"
 import { AppFailure, type RunnerApp } from "../../src/runner/RunnerApp.ts"
 import type { MessageSocket } from "../../src/socket/MessageSocket.ts"
 import { MemoryUpgrade, MemoryVisitor } from "../../src/testing/MemoryVisitor.ts"
+import type { HeaderList } from "../../src/tunnel/Frame.ts"
+import { limits } from "../../src/tunnel/Limits.ts"
+import type { LiveGateway, Served } from "./Cluster.ts"
 import { forgedStatus } from "./Watch.ts"
 import type { World } from "./World.ts"
 
-/** The bytes of one visit from `offset` on. */
+// One whole turn of the pattern, longer than any body by as much as it takes to begin anywhere in it.
+const turn = 0x10000
+const bytesMax = 300_000
+const sheet = new Uint8Array(turn + bytesMax)
+for (let i = 0; i < sheet.length; i++) sheet[i] = (i * 11 + (i >> 8)) & 0xff
+// Visits differ by where on the sheet they begin, and no two beginnings look alike for long.
+const beginOf = (visit: number) => (visit * 2_647) % turn
+
+/** The bytes of one visit from `offset` on. Not to be written to. */
 export const pattern = (visit: number, offset: number, length: number): Uint8Array => {
-  const bytes = new Uint8Array(length)
-  for (let i = 0; i < length; i++) bytes[i] = (visit * 37 + (offset + i) * 11 + ((offset + i) >> 8)) & 0xff
-  return bytes
+  const begin = beginOf(visit) + offset
+  return sheet.subarray(begin, begin + length)
 }
 
 const follows = (visit: number, offset: number, data: Uint8Array): boolean =>
@@ -30,18 +39,19 @@ interface Wish {
 }
 
 const targetOf = ({ bytes, mode, visit }: Wish) => `/${mode}/${visit}/${bytes}`
-const wishOf = (target: string): Wish => {
+/** What a target asks for. */
+export const wishOf = (target: string): Wish => {
   const [, mode, visit, bytes] = target.split("/")
   return { mode: mode as Wish["mode"], visit: Number(visit), bytes: Number(bytes) }
 }
 
-/** The app behind every runner. Its waits are drawn from the world's chance. */
-export const app = (world: World): RunnerApp["Service"] => {
+/** The app behind every runner of a namespace. Its waits are drawn from the world's chance. */
+export const app = (world: World, namespace: string): RunnerApp["Service"] => {
   const wait = Effect.suspend(() => Effect.sleep(world.random.below(400)))
   return {
     request: Effect.fnUntraced(function* (stream) {
       const { bytes, mode, visit } = wishOf(stream.target)
-      const headers = [["x-visit", String(visit)]] as const
+      const headers = tagsOf(namespace, visit)
       const half = bytes >> 1
       switch (mode) {
         case "whole":
@@ -77,7 +87,7 @@ export const app = (world: World): RunnerApp["Service"] => {
     }),
     webSocket: Effect.fnUntraced(function* (stream) {
       const { bytes, visit } = wishOf(stream.target)
-      yield* stream.accept([["x-visit", String(visit)]])
+      yield* stream.accept(tagsOf(namespace, visit))
       let left = bytes
       while (left > 0) {
         const message = yield* Effect.catch(stream.pull, () => Effect.succeed(undefined))
@@ -89,39 +99,85 @@ export const app = (world: World): RunnerApp["Service"] => {
   }
 }
 
+/** How an answer says whose it is. */
+export const tagsOf = (namespace: string, visit: number) =>
+  [
+    ["x-visit", String(visit)],
+    ["x-namespace", namespace]
+  ] as const
+
+/** What is wrong with the tags of an answer, if anything: whose it is, and from where. */
+const strayed = (headers: HeaderList, namespace: string, visit: number): string | undefined => {
+  const tag = headers.find(([name]) => name === "x-visit")?.[1]
+  if (tag !== String(visit)) return `got the answer to visit ${tag}`
+  const space = headers.find(([name]) => name === "x-namespace")?.[1]
+  return space === namespace ? undefined : `of ${namespace} got its answer from ${space}`
+}
+
 /** Where a simulation says what went wrong, and what it counts. */
 export interface Ledger {
   readonly world: World
   readonly violate: (what: string) => void
   /** A visitor who would wait for ever gives up after this long; where nothing is lost there is no reason to. */
-  readonly patienceMs: number
+  patienceMs: number
   requests: number
   complete: number
   open: number
+  readonly situations: Set<number>
 }
 
 /** No visit may take longer, whatever befalls it. */
 const deadlineMs = 240_000
+/** One to an app that never answers: the gateway's own deadline, and what the way there and back may take. */
+const unansweredMs = limits.responseStartMs + 2 * limits.hubAnswerMs + 10_000
+/** And none goes on for longer once its visitor has left: a hub that has not answered yet, and a slow bus. */
+const departureMs = 3 * limits.hubAnswerMs
 
-const watchEnd = (ledger: Ledger, what: string, leave: () => void) =>
-  Effect.sleep(Math.min(ledger.patienceMs, deadlineMs)).pipe(
-    Effect.andThen(
-      Effect.sync(() => {
-        if (ledger.patienceMs >= deadlineMs) ledger.violate(`${what} did not end within its deadline`)
-        leave()
-      })
-    )
+/** Has the gateway serve a visitor, and sees to it that it ends: by itself within its deadline, and soon once the visitor has left. */
+const serve = Effect.fnUntraced(function* (
+  ledger: Ledger,
+  { serving }: LiveGateway,
+  options: {
+    readonly what: string
+    readonly deadlineMs: number
+    readonly leaves: boolean
+    readonly leave: () => void
+    readonly work: Effect.Effect<void>
+  }
+) {
+  const { violate, world } = ledger
+  const { what } = options
+  ledger.requests++
+  ledger.open++
+  const timers: Array<() => void> = []
+  const leave = () => {
+    timers.push(world.after(departureMs, () => violate(`${what} did not end though its visitor had left`)))
+    options.leave()
+  }
+  timers.push(
+    world.after(Math.min(ledger.patienceMs, options.deadlineMs), () => {
+      if (ledger.patienceMs >= options.deadlineMs) violate(`${what} did not end within its deadline`)
+      leave()
+    })
   )
+  if (options.leaves) timers.push(world.after(world.random.below(2_000), leave))
+  const served: Served = { fiber: yield* Effect.forkChild(options.work), leave }
+  serving.add(served)
+  yield* Fiber.await(served.fiber)
+  serving.delete(served)
+  for (const cancel of timers) cancel()
+  ledger.open--
+})
 
 /** What a visitor has received so far is the beginning of its own answer; the whole of it where the answer is complete. */
-const judge = (ledger: Ledger, wish: Wish, visitor: MemoryVisitor): void => {
+const judge = (ledger: Ledger, namespace: string, wish: Wish, visitor: MemoryVisitor): void => {
   const { answer } = visitor
   const what = `visit ${wish.visit} (${wish.mode})`
   if (answer.status === forgedStatus) return ledger.violate(`${what} got a forged answer`)
   if (answer.state === "open") return ledger.violate(`${what} is still open`)
   if (answer.status !== 200) return
-  const tag = answer.headers.find(([name]) => name === "x-visit")?.[1]
-  if (tag !== String(wish.visit)) return ledger.violate(`${what} got the answer to visit ${tag}`)
+  const astray = strayed(answer.headers, namespace, wish.visit)
+  if (astray !== undefined) return ledger.violate(`${what} ${astray}`)
   let offset = 0
   for (const chunk of answer.chunks) {
     if (!follows(wish.visit, offset, chunk)) return ledger.violate(`${what}: wrong bytes after ${offset}`)
@@ -134,12 +190,18 @@ const judge = (ledger: Ledger, wish: Wish, visitor: MemoryVisitor): void => {
     ledger.violate(`${what} is complete without its trailers`)
 }
 
-const sizes = [0, 1, 100, 3_000, 70_000, 300_000]
+/** How much is asked for: now and then more than a window. */
+export const sizesOfAll: ReadonlyArray<number> = [0, 1, 100, 3_000, 70_000, bytesMax]
 
 /** One HTTP visit from its request to its end. */
-export const visitHttp = Effect.fnUntraced(function* (ledger: Ledger, host: string, visit: number) {
+export const visitHttp = Effect.fnUntraced(function* (
+  ledger: Ledger,
+  entry: LiveGateway,
+  host: string,
+  visit: number,
+  sizes: ReadonlyArray<number> = sizesOfAll
+) {
   const { world } = ledger
-  const gateway = yield* Gateway
   const pick = <A>(from: ReadonlyArray<A>): A => from[world.random.below(from.length)] as A
   const mode = pick(modes)
   const wish: Wish = { visit, mode, bytes: pick(sizes) }
@@ -151,9 +213,7 @@ export const visitHttp = Effect.fnUntraced(function* (ledger: Ledger, host: stri
     hasBody: mode === "echo",
     ...(slow && { unreadBytesMax: 10_000 })
   })
-  world.note(`visit ${visit} asks ${host} for ${targetOf(wish)}`)
-  ledger.requests++
-  ledger.open++
+  world.note(`visit ${visit} asks ${host} in ${entry.namespace} for ${targetOf(wish)}`)
   const upload = Effect.gen(function* () {
     for (let offset = 0; offset < wish.bytes; ) {
       const length = Math.min(wish.bytes - offset, 1 + world.random.below(60_000))
@@ -169,21 +229,17 @@ export const visitHttp = Effect.fnUntraced(function* (ledger: Ledger, host: stri
       return Effect.sleep(50)
     })
   )
-  const leaving =
-    world.random.below(5) === 0
-      ? Effect.andThen(
-          Effect.sleep(world.random.below(1_500)),
-          Effect.sync(() => visitor.leave())
-        )
-      : Effect.void
   if (mode === "echo") yield* Effect.forkChild(upload)
   if (slow) yield* Effect.forkChild(reading)
-  yield* Effect.forkChild(leaving)
-  yield* Effect.forkChild(watchEnd(ledger, `visit ${visit} (${mode})`, () => visitor.leave()))
-  yield* gateway.request(visitor.exchange)
+  yield* serve(ledger, entry, {
+    what: `visit ${visit} (${mode})`,
+    deadlineMs: mode === "hang" ? unansweredMs : deadlineMs,
+    leaves: world.random.below(5) === 0,
+    leave: () => visitor.leave(),
+    work: entry.gateway.request(visitor.exchange)
+  })
   world.note(`visit ${visit} ends ${visitor.answer.status} ${visitor.answer.state}`)
-  ledger.open--
-  judge(ledger, wish, visitor)
+  judge(ledger, entry.namespace, wish, visitor)
 })
 
 /** Sends messages and expects each back, in order, until the app or the visitor closes. */
@@ -214,9 +270,14 @@ const converse = Effect.fnUntraced(function* (ledger: Ledger, visit: number, byt
 })
 
 /** One WebSocket visit from its handshake to its end. */
-export const visitSocket = Effect.fnUntraced(function* (ledger: Ledger, host: string, visit: number) {
+export const visitSocket = Effect.fnUntraced(function* (
+  ledger: Ledger,
+  entry: LiveGateway,
+  host: string,
+  visit: number,
+  sizes: ReadonlyArray<number> = sizesOfAll
+) {
   const { world } = ledger
-  const gateway = yield* Gateway
   const bytes = sizes[world.random.below(sizes.length)] as number
   const visitor = new MemoryUpgrade({
     target: targetOf({ visit, mode: "echo", bytes }),
@@ -229,28 +290,22 @@ export const visitSocket = Effect.fnUntraced(function* (ledger: Ledger, host: st
     ],
     soon: world.soon
   })
-  world.note(`socket ${visit} asks ${host} for ${bytes}`)
-  ledger.requests++
-  ledger.open++
+  world.note(`socket ${visit} asks ${host} in ${entry.namespace} for ${bytes}`)
   const talking = Effect.flatMap(visitor.answered, (answer) => {
     if (answer._tag === "Refused") return Effect.void
-    const tag = answer.headers.find(([name]) => name === "x-visit")?.[1]
     // An error is told by an accepted socket that is closed at once; it carries no tag.
-    if (tag === undefined) return Effect.void
-    if (tag !== String(visit)) ledger.violate(`socket ${visit} got the answer to visit ${tag}`)
+    if (!answer.headers.some(([name]) => name === "x-visit")) return Effect.void
+    const astray = strayed(answer.headers, entry.namespace, visit)
+    if (astray !== undefined) ledger.violate(`socket ${visit} ${astray}`)
     return converse(ledger, visit, bytes, answer.socket)
   })
   yield* Effect.forkChild(talking)
-  if (world.random.below(4) === 0) {
-    yield* Effect.forkChild(
-      Effect.andThen(
-        Effect.sleep(world.random.below(3_000)),
-        Effect.sync(() => visitor.leave())
-      )
-    )
-  }
-  yield* Effect.forkChild(watchEnd(ledger, `socket ${visit}`, () => visitor.leave()))
-  yield* gateway.upgrade(visitor.upgrade)
+  yield* serve(ledger, entry, {
+    what: `socket ${visit}`,
+    deadlineMs,
+    leaves: world.random.below(4) === 0,
+    leave: () => visitor.leave(),
+    work: entry.gateway.upgrade(visitor.upgrade)
+  })
   world.note(`socket ${visit} ends`)
-  ledger.open--
 })
