@@ -59,6 +59,12 @@ export const rivetLimits = {
     why: "pings that a runner has not answered and may still answer; older ones prove nothing any more",
     enforcedBy: "hub/rivet/RivetWire.ts"
   },
+  rivetProbesOut: {
+    value: 4_096,
+    unit: "count",
+    why: "actors of one connection that were asked after and have not answered; the oldest question is forgotten",
+    enforcedBy: "hub/rivet/Probes.ts"
+  },
   rivetAnswersBytesMax: {
     value: 1 * MiB,
     unit: "bytes",

@@ -166,6 +166,12 @@ export class RivetWire {
     if (bytes !== null) this.sayBytes(bytes)
   }
 
+  /** Says a message of no stream's, ahead of all that wait. */
+  sayFrame(message: StreamMessage): void {
+    const bytes = this.version === undefined ? null : this.encode(this.version, message)
+    if (bytes !== null) this.sayBytes(bytes)
+  }
+
   /** The same of bytes that are a message already. */
   sayBytes(bytes: Uint8Array): void {
     if (this.socket === undefined) return
