@@ -158,11 +158,6 @@ export const serveRivet = Effect.fnUntraced(function* (
   )
   const end = yield* Effect.raceAllFirst([serving, heartbeat, Effect.map(Deferred.await(place.dismissed), closed)])
   if (end._tag === "Gone") return end
-  if (end.reason === "fenced") {
-    yield* Effect.logWarning(
-      "a newer connection with the same runner key took over: two processes with one key would do so for ever"
-    ).pipe(Effect.annotateLogs({ runner: runner.name, key: runner.key }))
-  }
   const reason = reasonOf[end.reason]
   socket.closeUnsafe(codeOf(reason), yield* closeText(reason))
   return end
