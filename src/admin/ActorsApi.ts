@@ -168,3 +168,13 @@ export const make = (
       Layer.provide(HttpServer.layerServices)
     )
   ).pipe(Effect.provideService(HttpRouter.RouterConfig, { maxParamLength: paramLengthMax }))
+
+const withoutActors = failure(
+  "guard.service_unavailable",
+  "another process of this cluster controls its actors, the one that has --actors-file: ask that one"
+)
+
+/** The API where a cluster's actors are controlled by another process. */
+export const makeElsewhere: Effect.Effect<ActorsApiHandler> = Effect.map(RivetId.NewUnique, (draw) =>
+  Effect.sync(() => HttpServerResponse.setHeader(answerOf(withoutActors), rayHeader, RivetId.make(draw())))
+)

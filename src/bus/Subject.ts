@@ -23,8 +23,14 @@ export const token = (text: string): string => {
 /** Where opening frames for a runner name go: one of the hubs that hold a session by that name takes each. */
 export const ofName = (namespace: string, name: string): Subject => `wayleave.${token(namespace)}.name.${token(name)}`
 
+/** Where they go when no hub holds a runner of that name: to one that keeps the place of a runner whose connection broke. */
+export const ofAway = (namespace: string, name: string): Subject => `wayleave.${token(namespace)}.away.${token(name)}`
+
 /** Where opening frames for actors go, and what wakes them: to the hub that controls the actors of the namespace. */
 export const ofActors = (namespace: string): Subject => `wayleave.${token(namespace)}.actors`
+
+/** Where whoever controls the actors of a namespace says so, and is asked. */
+export const ofActorClaim = (namespace: string): Subject => `wayleave.${token(namespace)}.claim`
 
 /** Where one hub takes the frames of streams it has opened. */
 export const ofHub = (namespace: string, hubId: string): Subject => `wayleave.${token(namespace)}.hub.${token(hubId)}`

@@ -9,7 +9,7 @@ import { ActorControl } from "../actor/ActorControl.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
-import type { Downlink, Envelope, RouteKey, RouteQuestion } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteKey, RouteQuestion, SessionLeaving } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
@@ -17,7 +17,8 @@ import { type Admission, makeAdmit } from "./Admission.ts"
 import { meter as makeMeter } from "./GatewayMetrics.ts"
 import { HibernationBudget } from "./HibernationBudget.ts"
 import { HttpStream } from "./HttpStream.ts"
-import { InFlight } from "./InFlight.ts"
+import { type HubQuestion, InFlight } from "./InFlight.ts"
+import { LatelyServed } from "./LatelyServed.ts"
 import { SocketStream } from "./SocketStream.ts"
 import { StreamObserver } from "./StreamObserver.ts"
 import { type GatewayParts, StreamRecord, type VisitorStream } from "./StreamRecord.ts"
@@ -81,6 +82,13 @@ const answerQuestion = (bus: MessageBus["Service"], inFlight: InFlight, question
     )
 }
 
+/** Tells a hub that is about to be left by a session that nothing more comes for it. A fiber that was about to publish goes first. */
+const sayHeld = (bus: MessageBus["Service"], { replyTo, session }: SessionLeaving, gatewayId: number) =>
+  Effect.andThen(
+    Effect.yieldNow,
+    Effect.ignore(bus.publish(replyTo, [{ _tag: "SessionHeld", session, gatewayId }], "each"))
+  )
+
 /** Tells each hub with streams of ours that we live. A hub that nobody answers for is gone, and so are its streams. */
 const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: number, nowMs: () => number) => {
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
@@ -132,10 +140,11 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const replyTo = Subject.ofGateway(namespace, gatewayId)
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const meter = makeMeter(context)
+  const lately = new LatelyServed()
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, actors: Subject.ofActors(namespace), nowMs, soon: yield* Soon },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon: yield* Soon },
     meter
   )
   const scope = yield* Effect.scope
@@ -152,6 +161,9 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     )
   const parts: GatewayParts = {
     bus,
+    namespace,
+    gatewayId,
+    lately,
     insist,
     inFlight,
     observer,
@@ -166,7 +178,10 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const inbox = yield* bus.subscribe(replyTo)
   const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
   // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
-  const onQuestion = (question: RouteQuestion) => void runFork(answerQuestion(bus, inFlight, question))
+  const onQuestion = (question: HubQuestion) =>
+    void runFork(
+      question._tag === "RouteQuestion" ? answerQuestion(bus, inFlight, question) : sayHeld(bus, question, gatewayId)
+    )
   const deal = (batch: ReadonlyArray<Envelope>) =>
     Effect.suspend(() => {
       const { faults, unwanted } = inFlight.deal(batch, onQuestion)

@@ -13,6 +13,7 @@ import { limits } from "../tunnel/Limits.ts"
 import type { ErrorAnswer } from "./ErrorPage.ts"
 import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
+import { publishOpening } from "./Opening.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { converse, lastWord } from "./StreamFiber.ts"
@@ -113,7 +114,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
     }
     if (!this.uploading) this.sentMs = this.parts.nowMs()
     this.attempts++
-    const opened = this.parts.bus.publish(admitted.subject, [link.opening(this.opening)], "one")
+    const opened = publishOpening(this.parts, admitted, link, this.opening)
     return Effect.matchEffect(opened, {
       onFailure: (error) => {
         // A hub may have it all the same: its first word finds nobody, and it is told so.
@@ -183,14 +184,14 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const frames: Array<RequestFrame> = []
     const link = this.link as StreamLink
     while (this.uploading && frames.length < chunksPerTurn) {
-      const room = link.credit.pieceBytes(limits.chunkBytesMax)
+      const room = link.flow.credit.pieceBytes(limits.chunkBytesMax)
       const data = this.takePiece(room)
       if (data === undefined) {
         // Without room the next grant rouses us; with it, the visitor's next bytes do.
         if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(link.wake)
         break
       }
-      link.credit.spend(data.length)
+      link.flow.credit.spend(data.length)
       const finish = !this.uploading && this.trailersDue === undefined
       if (finish || data.length > 0) frames.push({ _tag: "RequestChunk", body: data, finish })
     }

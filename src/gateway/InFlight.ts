@@ -4,7 +4,15 @@
  * Replies come in batches, are dealt to their streams synchronously and in order, and cost one map lookup each. Next: `StreamLink.ts`.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { Envelope, RouteAnswer, RouteKey, RouteQuestion, SessionMoved, Uplink } from "../tunnel/Envelope.ts"
+import type {
+  Envelope,
+  RouteAnswer,
+  RouteKey,
+  RouteQuestion,
+  SessionLeaving,
+  SessionMoved,
+  Uplink
+} from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
@@ -22,6 +30,9 @@ export interface Dealt {
    */
   readonly unwanted: ReadonlyArray<Uplink>
 }
+
+/** What a hub asks, and has to be answered. */
+export type HubQuestion = RouteQuestion | SessionLeaving
 
 /** What a hub is told, and the streams that it may go on with. `faults` are ours, for the log. */
 export interface Answered {
@@ -82,7 +93,7 @@ export class InFlight {
    * Deals a batch of the inbox to the streams. What belongs to none is counted and dropped. A stream whose handling throws is a fault of ours:
    * it costs that stream and comes back for the log, while the others get their frames. What a hub asks is handed to `onQuestion`, in its turn.
    */
-  deal(envelopes: ReadonlyArray<Envelope>, onQuestion: (question: RouteQuestion) => void = () => {}): Dealt {
+  deal(envelopes: ReadonlyArray<Envelope>, onQuestion: (question: HubQuestion) => void = () => {}): Dealt {
     let faults: Array<unknown> | undefined
     let unwanted: Array<Uplink> | undefined
     for (const envelope of envelopes) {
@@ -105,6 +116,10 @@ export class InFlight {
           }
           break
         }
+        case "SessionLeaving":
+          for (const route of envelope.routes) this.find(route)?.hold(envelope.session)
+          onQuestion(envelope)
+          break
         case "RouteQuestion":
           onQuestion(envelope)
           break
@@ -117,6 +132,8 @@ export class InFlight {
         case "Wake":
         case "RouteAnswer":
         case "SessionTaken":
+        case "SessionHeld":
+        case "ActorClaim":
           this.meter.refused("Unknown")
           break
         default:
@@ -147,7 +164,7 @@ export class InFlight {
     for (const stream of question.streams) {
       const link = this.find(stream.route)
       try {
-        const claim = link?.name === question.name ? link.claim(question, stream) : "No"
+        const claim = link?.addressee.name === question.name ? link.claim(question, stream) : "No"
         if (claim === "Moved") claimed.push(link as StreamLink)
         if (claim !== "No") {
           granted.push(stream.route)

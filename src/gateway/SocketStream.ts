@@ -15,6 +15,7 @@ import type { ErrorAnswer } from "./ErrorPage.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { Hibernation } from "./Hibernation.ts"
 import { openingError } from "./HttpStream.ts"
+import { publishOpening } from "./Opening.ts"
 import { validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { SocketHandshake } from "./SocketHandshake.ts"
@@ -107,7 +108,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
     this.link = link
     this.attempts++
     const opening: RequestFrame = { _tag: "WebSocketOpen", target: admitted.target, headers: admitted.headers }
-    return Effect.matchEffect(this.parts.bus.publish(admitted.subject, [link.opening(opening)], "one"), {
+    return Effect.matchEffect(publishOpening(this.parts, admitted, link, opening), {
       onFailure: (error) => {
         // A hub may have it all the same: its first word finds nobody, and it is told so.
         link.finish()
@@ -176,7 +177,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
 
   collect(): ReadonlyArray<RequestFrame> {
     const link = this.link as StreamLink
-    const frames = this.messages.take(link.credit, fragmentsPerTurn)
+    const frames = this.messages.take(link.flow.credit, fragmentsPerTurn)
     for (const frame of frames) if (frame._tag === "WebSocketMessage") this.record.bytesUp += frame.data.length
     if (frames.length > 0) this.hibernation?.onSent()
     if (frames.length === fragmentsPerTurn) link.wake()

@@ -8,7 +8,6 @@
 import { Effect, Option } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import type { SendWindow } from "../tunnel/Credit.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -25,6 +24,7 @@ export type Refusal = "Foreign" | "Late" | "Duplicate"
 /** One entry of the table of streams in flight. */
 export class StreamLink {
   readonly route: RouteKey
+  readonly addressee: Addressee
   state: StreamState = "Idle"
   /** When the opening frame left, or a hub last took up the other end; `Infinity` before. */
   openedMs = Number.POSITIVE_INFINITY
@@ -35,8 +35,8 @@ export class StreamLink {
   /** Counts how often a hub took up the other end: what was begun before is not continued. */
   attachments = 0
 
-  private flow: StreamFlow
-  private readonly addressee: Addressee
+  /** Order and amounts, since a hub last took up the other end. */
+  flow: StreamFlow
   private readonly options: LinkOptions
   private readonly side: VisitorSide
   private readonly pin = new StreamPin()
@@ -67,19 +67,9 @@ export class StreamLink {
     return this.options.actors
   }
 
-  /** The runner's name it is for; empty where it is for an actor. */
-  get name(): string {
-    return this.addressee.name
-  }
-
   /** The hub that takes frames of the stream; undefined while none would. */
   get hub(): Subject | undefined {
     return this.pin.reachable ? this.pin.hub : undefined
-  }
-
-  /** What may go down. */
-  get credit(): SendWindow {
-    return this.flow.credit
   }
 
   /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
@@ -133,7 +123,10 @@ export class StreamLink {
     const known = this.pin.known
     if (!known && uplink.session === "") return this.receiveOfHub(uplink)
     const standing = this.pin.hear(uplink)
-    if (!known) this.pinnedMs = this.options.nowMs()
+    if (!known) {
+      this.pinnedMs = this.options.nowMs()
+      this.options.lately.note(this.addressee.subject, uplink.replyTo, this.pinnedMs)
+    }
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
@@ -267,9 +260,10 @@ export class StreamLink {
   claim(question: RouteQuestion, stream: MovedStream): Claim {
     if (this.quiet || this.asleep) return "No"
     const claim = this.pin.claim(question)
+    if (claim !== "Moved") return claim
     // The new hub has it from now: its age at the old one tells nothing.
-    if (claim === "Moved") this.openedMs = this.options.nowMs()
-    if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
+    this.openedMs = this.options.nowMs()
+    if (!this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
     return claim
   }
 
@@ -285,6 +279,11 @@ export class StreamLink {
     if (this.fallAsleep()) return
     this.pin.lose(this.options.nowMs() + limits.sessionGraceMs)
     this.wake()
+  }
+
+  /** The session is about to go on elsewhere: what goes down waits for its next hub. */
+  hold(session: string): void {
+    this.pin.hold(session)
   }
 
   /** The session went on elsewhere, and the hub that says so has let go of it. */
@@ -331,8 +330,7 @@ export class StreamLink {
   finish(): void {
     this.state = "Ended"
     this.lastWord = undefined
-    this.numberOwed = false
-    this.flow.close()
+    this.detach()
     this.onOver(this)
     this.wake()
   }

@@ -21,6 +21,8 @@ export class StreamPin {
   deadlineMs = Number.POSITIVE_INFINITY
   /** Nothing may go there: the hub is gone, or does not yet know that the stream was granted to it. */
   private shut = false
+  /** Nothing may go there: the hub is about to be left. It may still be heard. */
+  private held = false
   private session: string | undefined
   /** The newest connection that has spoken. */
   private heard = 0
@@ -31,7 +33,7 @@ export class StreamPin {
 
   /** Whether there is a hub that would take a frame. */
   get reachable(): boolean {
-    return this.hub !== undefined && !this.shut
+    return this.hub !== undefined && !this.shut && !this.held
   }
 
   /** Whether a runner's session has the stream. */
@@ -79,7 +81,8 @@ export class StreamPin {
     this.heard = generation
     this.least = generation
     this.hub = replyTo
-    this.open()
+    this.shut = false
+    this.deadlineMs = Number.POSITIVE_INFINITY
     return "Current"
   }
 
@@ -92,13 +95,20 @@ export class StreamPin {
     this.claimed = generation
     this.hub = replyTo
     this.shut = true
+    this.held = false
     this.deadlineMs = Number.POSITIVE_INFINITY
     return "Moved"
   }
 
-  /** The hub may be written to: it was heard, or has been told. */
+  /** The hub is about to be left by the session: nothing goes down until another hub claims the stream, or this one is gone. */
+  hold(session: string): void {
+    if (this.session === session) this.held = true
+  }
+
+  /** The hub may be written to: it has been told, or there is no better one. */
   open(): void {
     this.shut = false
+    this.held = false
     this.deadlineMs = Number.POSITIVE_INFINITY
   }
 

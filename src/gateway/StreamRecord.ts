@@ -3,7 +3,6 @@
  */
 
 import type { Effect } from "effect"
-import type { Subject } from "../bus/Subject.ts"
 import { type RouteKey, showRoute } from "../tunnel/Envelope.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import type { Admission } from "./Admission.ts"
@@ -12,6 +11,7 @@ import { entryOf, type Outcome } from "./GatewayError.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import type { HibernationBudget } from "./HibernationBudget.ts"
 import type { InFlight } from "./InFlight.ts"
+import type { OpeningParts } from "./Opening.ts"
 import type { Refusal } from "./RivetError.ts"
 import type { RivetForm } from "./RivetForm.ts"
 import type { Speech } from "./StreamFiber.ts"
@@ -20,12 +20,10 @@ import { headerOf, type VisitorHead } from "./Visitor.ts"
 import type { Addressee } from "./VisitorSide.ts"
 
 /** The parts of a gateway that its streams use. */
-export interface GatewayParts extends Speech {
+export interface GatewayParts extends Speech, OpeningParts {
   readonly inFlight: InFlight
   readonly observer: StreamObserver["Service"]
   readonly meter: GatewayMeter
-  /** Milliseconds of a clock that never jumps. */
-  readonly nowMs: () => number
   readonly domain: string
   readonly responseStartMs: number
   readonly webSocketOpenMs: number
@@ -35,8 +33,6 @@ export interface GatewayParts extends Speech {
 
 /** A visitor's request after admission: for whom, and what the app will read. */
 export interface Admitted extends Addressee {
-  /** Where the opening frame goes. */
-  readonly subject: Subject
   readonly target: string
   readonly headers: HeaderList
   /** The largest body it may have; 0 is no limit. */

@@ -7,6 +7,7 @@ import type { WindowBounds } from "../tunnel/Credit.ts"
 import type { RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
+import type { LatelyServed } from "./LatelyServed.ts"
 
 /** The visitor's side of a stream, as the link calls it. */
 export interface VisitorSide {
@@ -41,6 +42,8 @@ export interface Sleeper {
 
 /** Whom a stream is for: a runner's name or one actor, the other empty. */
 export interface Addressee {
+  /** Where the opening frame goes. */
+  readonly subject: Subject
   readonly name: string
   readonly actor: string
   readonly traceparent: string
@@ -53,6 +56,8 @@ export interface LinkOptions {
   readonly actors: Subject
   readonly nowMs: () => number
   readonly bounds?: WindowBounds
+  /** Told of each hub that takes up a stream. */
+  readonly lately: LatelyServed
   /** Defers to the end of the present job. */
   readonly soon: Turn
 }

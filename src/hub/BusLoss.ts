@@ -1,11 +1,12 @@
 /**
  * The bus went out of reach. What was under way on it may be missing, and no later frame need show it: every stream of this hub ends, on both
- * sides. Runners and their sessions stay.
+ * sides. Runners and their sessions stay; only where the bus stays away, and other hubs may have it, they are sent there.
  */
-import { Effect, Stream } from "effect"
+import { Effect, Stream, SubscriptionRef } from "effect"
 import { losses } from "../bus/MessageBus.ts"
 import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
 import { opensRoute } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
 import type { HubParts } from "./HubParts.ts"
 import { endStream, type Session } from "./Session.ts"
 
@@ -38,3 +39,16 @@ export const endStreamsAtLoss = ({ bus, routes, streams, tellGateway, uplink }: 
 
   return Stream.runForEach(losses(bus), () => endAll)
 }
+
+/** Says so when the bus has been away for `cutOffMs`, and again when it is back; never returns. */
+export const watchCutOff = (
+  { bus }: HubParts,
+  onChange: (cutOff: boolean) => Effect.Effect<void>
+): Effect.Effect<void> =>
+  SubscriptionRef.changes(bus.connected).pipe(
+    Stream.switchMap((connected) =>
+      connected ? Stream.succeed(false) : Stream.fromEffect(Effect.as(Effect.sleep(limits.cutOffMs), true))
+    ),
+    Stream.changes,
+    Stream.runForEach(onChange)
+  )

@@ -143,11 +143,15 @@ export const makeDownlink = (
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
       case "RouteAnswer":
         return parts.verification.answered(envelope)
+      case "SessionHeld":
+        return parts.handOver.held(envelope)
       case "Uplink":
       case "RouteQuestion":
       case "SessionMoved":
       case "SessionTaken":
-        // For gateways, or for a session's own subject; one that strays here has no reader.
+      case "SessionLeaving":
+      case "ActorClaim":
+        // For gateways, or for a subject of their own; one that strays here has no reader.
         return Effect.void
       default:
         return absurd(envelope)

@@ -17,8 +17,9 @@ import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import { Turn } from "../tunnel/Turn.ts"
-import { endStreamsAtLoss } from "./BusLoss.ts"
+import { endStreamsAtLoss, watchCutOff } from "./BusLoss.ts"
 import { type DownlinkHandler, makeDownlink } from "./Downlink.ts"
+import { makeHandOver } from "./HandOver.ts"
 import { HandshakeRejected, handshake } from "./Handshake.ts"
 import * as HubMetrics from "./HubMetrics.ts"
 import type { HubOptions, HubParts, MakeUplink } from "./HubParts.ts"
@@ -62,6 +63,7 @@ export class Hub extends Context.Service<
 >()("wayleave/hub/Hub") {}
 
 const sweepMs = 1_000
+const cutOffNow = { reason: "draining", message: "the hub is cut off from the others" } as const
 const goingAway = { reason: "draining", message: "the hub is going away" } as const
 
 /** As often as a lease is long: a gateway that is silent for that time is gone itself. */
@@ -130,6 +132,7 @@ const makeParts = Effect.fnUntraced(function* (
     uplink,
     relay,
     verification: yield* makeVerification({ bus, routes, streams, namespace, hubId, uplink, tellGateway }),
+    handOver: makeHandOver({ bus, streams, namespace, hubId }),
     turn: yield* Turn,
     complaints: new Complaints(limits.abuseWindowMs),
     makeAbuseMeter: () => new AbuseMeter({ max: limits.abuseRefusalsMax, windowMs: limits.abuseWindowMs }),
@@ -187,10 +190,14 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const quiet = yield* Latch.make(false)
   let draining = false
   let closing = false
+  let cutOff = false
   let handshakes = 0
 
+  /** Sessions whose runners said that they take what is new elsewhere. */
+  const elsewhere = new WeakSet<Session>()
   const onLeaving = (session: Session) => {
     session.leaving = true
+    elsewhere.add(session)
     parts.runFork(directory.leave(session))
   }
   const parts: HubParts = yield* makeParts(options, () => closing, onLeaving)
@@ -204,7 +211,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
 
-  const goAway = ({ peer }: Session) => peer.goAway("the hub is going away")
+  const goAway = (session: Session, { message }: { readonly message: string } = goingAway) => {
+    session.peer.goAway(message)
+    // These cannot be told but by the end of their connection, and so find no other hub before.
+    if (session.peer.dialect === "rivet") session.leaving = true
+  }
 
   const close = (
     socket: MessageSocket,
@@ -228,12 +239,15 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const introduce = (socket: MessageSocket, { rivetQuery, token }: RunnerPeer) => {
     if (rivetQuery === undefined) return handshake(parts, socket, token)
     if (rivet !== undefined) return rivetHandshake(parts, rivet, socket, rivetQuery, token)
-    const message = "this hub takes no runners that speak Rivet's protocol"
-    return refuseSlowly(new HandshakeRejected({ reason: "unsupported_version", message }))
+    const message = "this hub controls no actors, and takes no runners that speak Rivet's protocol"
+    return refuseSlowly(
+      new HandshakeRejected({ reason: "unsupported_version", message, rivet: "guard.service_unavailable" })
+    )
   }
 
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
     if (draining) return yield* close(socket, peer, goingAway)
+    if (cutOff) return yield* close(socket, peer, cutOffNow)
     if (handshakes >= limits.handshakesMax) {
       return yield* close(socket, peer, { reason: "overloaded", message: "too many runners at once" })
     }
@@ -275,13 +289,30 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
   yield* Effect.forkIn(endStreamsAtLoss(parts), scope)
+  // A runner that finds no other hub stays: should the bus come back, it is served at once.
+  const onCutOff = (now: boolean) =>
+    Effect.sync(() => {
+      cutOff = now
+      if (now) for (const session of sessions.all()) goAway(session, cutOffNow)
+    })
+  yield* Effect.forkIn(watchCutOff(parts, onCutOff), scope)
 
   /** Runners find another hub before this one refuses anything: no request falls between the two. Those that cannot be told are not waited for. */
   const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving, peer }) => leaving || peer.goesOnUntold))
   const notice = allLeft.pipe(
     Effect.repeat({ until: (all) => all, schedule: Schedule.spaced(drainPollMs) }),
-    Effect.timeoutOption(options.drainNoticeMs ?? limits.drainNoticeMs)
+    Effect.timeoutOption(options.alone === true ? 0 : limits.drainNoticeMs)
   )
+  /** Streams finish here for a while; those that last go on where their runners are already. A runner that found no other hub keeps its streams here. */
+  const finish = Effect.gen(function* () {
+    if (options.alone === true || Option.isSome(yield* Effect.timeoutOption(quiet.await, limits.drainFinishMs))) return
+    const lasting = [...sessions.all()].filter((session) => elsewhere.has(session) && session.openStreams > 0)
+    yield* Effect.forEach(
+      lasting,
+      (session) => Effect.andThen(parts.handOver.prepare(session), sessions.dismiss(session.id, "draining")),
+      { discard: true, concurrency: "unbounded" }
+    )
+  })
 
   const envelopes = yield* bus.subscribe(Subject.ofHub(parts.namespace, parts.hubId))
   yield* Effect.forkIn(Stream.runForEachArray(envelopes, downlink.handle), scope)
@@ -307,6 +338,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
         yield* directory.leave(session)
       }
       yield* sweep
+      yield* finish
       yield* quiet.await
       yield* sessions.dismissAll("draining")
     }),

@@ -7,6 +7,7 @@ import type { RouteStore } from "../route/RouteStore.ts"
 import type { Envelope, RouteKey, Uplink } from "../tunnel/Envelope.ts"
 import type { ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
+import type { HandOver } from "./HandOver.ts"
 import type { Relay } from "./Relay.ts"
 import type { Session, Streams } from "./Session.ts"
 import type { Verification } from "./Verification.ts"
@@ -22,8 +23,11 @@ export interface HubOptions {
   readonly runnerLostMs?: number
   readonly heartbeatMs?: number
   readonly heartbeatDeadlineMs?: number
-  /** How long a hub that drains still takes requests for runners that are finding another; 0 where nobody sends any by then. */
-  readonly drainNoticeMs?: number
+  /**
+   * The only hub on its bus, beside the only gateway: when it drains nobody sends it anything new, and nobody could go on with what is open. So it
+   * waits for the streams and for nothing else.
+   */
+  readonly alone?: boolean
 }
 
 /** An envelope from this hub to a gateway; `session` is null where no runner was chosen. */
@@ -40,6 +44,7 @@ export interface HubParts {
   readonly uplink: MakeUplink
   readonly relay: Relay
   readonly verification: Verification
+  readonly handOver: HandOver
   readonly turn: Turn
   /** Of all runners together: a flood of bad messages must not become a flood of log lines. */
   readonly complaints: Complaints

@@ -38,6 +38,8 @@ export interface Peer {
   /** Nothing new will come; the runner is to connect elsewhere. */
   readonly goAway: (reason: string) => void
   readonly detach: (socket: MessageSocket) => void
+  /** Whether nothing waits for the socket any more. */
+  readonly flushed: () => boolean
   /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
   readonly initialCredit: (opening: RequestFrame) => number
   /** The session ends, unless its runner comes back all the same: nothing more is to come from it. */

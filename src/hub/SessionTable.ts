@@ -27,6 +27,8 @@ export interface SessionTable {
   readonly enter: (introduction: Introduction, socket: MessageSocket) => Effect.Effect<Connection, HandshakeRejected>
   /** The connection is over: its session ends, or waits for the runner to return. */
   readonly leave: (connection: Connection, end: ConnectionEnd | undefined) => Effect.Effect<void>
+  /** Ends the connection that a session has, for this reason, and waits until it can publish nothing more. */
+  readonly dismiss: (id: SessionId, reason: CloseReason) => Effect.Effect<void>
   /** Ends every connection there is, for this reason. */
   readonly dismissAll: (reason: CloseReason) => Effect.Effect<void>
   readonly get: (id: SessionId) => Session | undefined
@@ -120,7 +122,6 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       return fiber === undefined ? Effect.void : Fiber.interrupt(fiber)
     })
 
-  /** Ends the connection a session has now, and waits until it can publish nothing more. */
   const dismiss = Effect.fnUntraced(function* (id: SessionId, reason: CloseReason) {
     for (let present = connections.get(id); present !== undefined; present = connections.get(id)) {
       yield* Deferred.succeed(present.dismissed, reason)
@@ -249,9 +250,14 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       const done = session.leaving && session.openStreams === 0
       const left = how?._tag === "Gone" && (done || how.code === 1000)
       const isOver = left || (how?._tag === "Closed" && how.reason === "abuse")
-      if (sessions.get(session.id) === session) yield* endAfter(session, isOver ? 0 : session.graceMs)
+      if (sessions.get(session.id) === session) {
+        yield* endAfter(session, isOver ? 0 : session.graceMs)
+        // Beside: what the bus takes its time for must not keep the runner from coming back.
+        if (!isOver) parts.runFork(directory.stepBack(session))
+      }
       yield* release(session.id, connection.place)
     }),
+    dismiss,
     dismissAll: Effect.fnUntraced(function* (reason) {
       for (const id of [...connections.keys()]) yield* dismiss(id, reason)
     }),

@@ -42,6 +42,10 @@ export class WayleavePeer implements Peer {
     this.link.sendNow(Wayleave1.toRunner.encode({ _tag: "GoAway", reason }))
   }
 
+  flushed(): boolean {
+    return this.link.queuedBytes === 0
+  }
+
   detach(socket: MessageSocket): void {
     this.link.detach(socket)
   }

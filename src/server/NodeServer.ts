@@ -60,6 +60,8 @@ export class NodeServer extends Context.Service<
     /** The address bound to, as the system reports it. */
     readonly host: string
     readonly port: number
+    /** Each answer is the last on its connection from now on: whoever asks next asks another server, or this one anew. */
+    readonly leave: Effect.Effect<void>
   }
 >()("wayleave/server/NodeServer") {}
 
@@ -195,7 +197,9 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
 
   const namesRunner = (request: http.IncomingMessage) => runnerName(headOf(request), domain)._tag === "Found"
 
+  let leaving = false
   const onRequest = (request: http.IncomingMessage, response: http.ServerResponse, sendContinue?: () => void) => {
+    if (leaving) response.shouldKeepAlive = false
     if (requestFault(request)) return answerHere("bad_request", request, response, domain)
     if (pathOf(request) === runnerPath && !namesRunner(request)) {
       return answerHere("upgrade_required", request, response, domain)
@@ -249,7 +253,13 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
   server.on("connection", (socket: Socket) => socket.on("error", () => {}))
 
   const address = yield* listen(server, options)
-  return NodeServer.of({ host: address.address, port: address.port })
+  return NodeServer.of({
+    host: address.address,
+    port: address.port,
+    leave: Effect.sync(() => {
+      leaving = true
+    })
+  })
 })
 
 const plainText = [["content-type", "text/plain; charset=utf-8"]] as const

@@ -4,10 +4,12 @@
  * Next in the walk of a request: `NodeServer.ts`, which accepts it. Before that: `ServerConfig.ts`, which says where.
  */
 import { createServer } from "node:http"
+import { hostname } from "node:os"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Console, Context, Effect, type FileSystem, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
+import * as ActorClaim from "../actor/ActorClaim.ts"
 import * as ActorControl from "../actor/ActorControl.ts"
 import * as ActorDatabase from "../actor/ActorDatabase.ts"
 import * as ActorKv from "../actor/ActorKv.ts"
@@ -44,8 +46,17 @@ export class Server extends Context.Service<
     readonly adminPort: number
     /** Takes nothing new, tells runners to go elsewhere, and waits until what is open has finished, at most `drainMs`. */
     readonly drain: Effect.Effect<void>
+    /** Fails when this process may not go on: another one controls the actors of its cluster. */
+    readonly ousted: Effect.Effect<never, ActorClaim.ActorsTaken>
   }
 >()("wayleave/server/Server") {}
+
+/** Why actors cannot be had here. */
+export type ActorsError =
+  | ActorClaim.ActorsTaken
+  | ActorDatabase.ActorDatabaseError
+  | ActorStore.ActorStoreError
+  | ActorKv.ActorKvError
 
 /** What cannot be had: a port, a NATS server, a token file, or the courage to listen without one. */
 export type ServerError =
@@ -53,19 +64,13 @@ export type ServerError =
   | UnprotectedHost
   | Authenticator.TokenFileError
   | Gateway.GatewayConfigError
-  | ActorDatabase.ActorDatabaseError
-  | ActorStore.ActorStoreError
-  | ActorKv.ActorKvError
+  | ActorsError
   | NatsStartError
 
 const codeOf = (cause: unknown): string =>
   typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : String(cause)
 
-/**
- * The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. In a cluster one process keeps them for all, the one
- * that has the file; the others take no Rivet runners, and their gateways ask that one.
- */
-const actorsLayer = ({ actorsFile }: ServerConfig) =>
+const actorsHere = ({ actorsFile }: ServerConfig) =>
   Option.match(actorsFile, {
     onNone: () =>
       ActorControl.layer().pipe(Layer.provide(ActorStore.layerMemory), Layer.provideMerge(ActorKv.layerMemory)),
@@ -78,6 +83,24 @@ const actorsLayer = ({ actorsFile }: ServerConfig) =>
       )
   })
 
+/** Before the file is opened: whoever refuses to start has touched nothing. */
+const claimed = ActorClaim.layer({ holder: `process ${process.pid} on ${hostname()}` })
+
+const elsewhere = Layer.effectDiscard(
+  Effect.logInfo(
+    "actors are controlled by the one process of this cluster that has --actors-file; this one takes no Rivet runners"
+  )
+)
+
+/**
+ * The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. In a cluster one process keeps them for all, the one
+ * that has the file; the others take no Rivet runners, and their gateways ask that one. So whoever wants to know looks whether they are there.
+ */
+const actorsLayer = (config: ServerConfig): Layer.Layer<never, ActorsError, MessageBus.MessageBus> => {
+  if (Option.isNone(config.nats)) return actorsHere(config)
+  return Option.isNone(config.actorsFile) ? elsewhere : Layer.provideMerge(actorsHere(config), claimed)
+}
+
 /** Hub and gateway on one bus: in this process's memory, or between all processes that share the same NATS servers. */
 const rolesLayer = (config: ServerConfig) => {
   const authenticator = Option.match(config.tokenFile, {
@@ -86,8 +109,7 @@ const rolesLayer = (config: ServerConfig) => {
   })
   return Layer.mergeAll(
     Gateway.layer({ domain: config.domain }),
-    // Alone on its bus, the only gateway already takes nothing new when the hub drains.
-    Hub.layer({ domain: config.domain, ...(Option.isNone(config.nats) ? { drainNoticeMs: 0 } : {}) })
+    Hub.layer({ domain: config.domain, alone: Option.isNone(config.nats) })
   ).pipe(
     Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
     Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
@@ -112,7 +134,42 @@ const adminLayer = ({ adminPort, host }: ServerConfig) =>
 /** The port for visitors and runners, the actor API on it. */
 const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
   Layer.unwrap(
-    Effect.map(ActorsApi.make({ version }), (actorsApi) => NodeServer.layer({ host, port, domain, actorsApi }))
+    Effect.gen(function* () {
+      const services = Option.all({
+        control: yield* Effect.serviceOption(ActorControl.ActorControl),
+        kv: yield* Effect.serviceOption(ActorKv.ActorKv)
+      })
+      const actorsApi = yield* Option.match(services, {
+        onNone: () => ActorsApi.makeElsewhere,
+        onSome: ({ control, kv }) =>
+          ActorsApi.make({ version }).pipe(
+            Effect.provideService(ActorControl.ActorControl, control),
+            Effect.provideService(ActorKv.ActorKv, kv)
+          )
+      })
+      return NodeServer.layer({ host, port, domain, actorsApi })
+    })
+  )
+
+/** The gateway first refuses new visitors; what it has already published still finds its runner. */
+const drainAlone = (gateway: Gateway.Gateway["Service"], hub: Hub.Hub["Service"]) =>
+  Effect.andThen(gateway.drain, hub.drain)
+
+/**
+ * Nobody is to notice. Runners go to other hubs, and visitors are taken as before until whoever sends them has seen that this process is not ready; each
+ * answer is the last on its connection. Then the gateway refuses, and what is open may finish.
+ */
+const drainAmongOthers = (
+  gateway: Gateway.Gateway["Service"],
+  hub: Hub.Hub["Service"],
+  visitors: NodeServer.NodeServer["Service"]
+) =>
+  Effect.andThen(
+    visitors.leave,
+    Effect.all([hub.drain, Effect.andThen(Effect.sleep(limits.balancerNoticeMs), gateway.drain)], {
+      concurrency: 2,
+      discard: true
+    })
   )
 
 const make = Effect.fnUntraced(function* (config: ServerConfig) {
@@ -120,6 +177,7 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
   const hub = yield* Hub.Hub
   const health = yield* Health.Health
   const { connected } = yield* MessageBus.MessageBus
+  const claim = yield* Effect.serviceOption(ActorClaim.ActorClaim)
   const visitors = yield* NodeServer.NodeServer
   const admin = (yield* HttpServer.HttpServer).address
   const adminPort = NetAddress.isUnixPathAddress(admin) ? config.adminPort : admin.port
@@ -135,13 +193,16 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
     port: visitors.port,
     adminUrl: `http://${authority(config.host, adminPort)}`,
     adminPort,
-    drain: health.become("draining").pipe(
-      // The gateway first refuses new visitors; what it has already published still finds its runner.
-      Effect.andThen(gateway.drain),
-      Effect.andThen(hub.drain),
-      Effect.timeoutOption(limits.drainMs),
-      Effect.asVoid
-    )
+    drain: health
+      .become("draining")
+      .pipe(
+        Effect.andThen(
+          Option.isNone(config.nats) ? drainAlone(gateway, hub) : drainAmongOthers(gateway, hub, visitors)
+        ),
+        Effect.timeoutOption(limits.drainMs),
+        Effect.asVoid
+      ),
+    ousted: Option.match(claim, { onNone: () => Effect.never, onSome: ({ lost }) => lost })
   })
 })
 
@@ -164,7 +225,7 @@ export const run = (config: ServerConfig): Effect.Effect<never, ServerError, Fil
     yield* config.json
       ? Effect.logInfo(ready).pipe(Effect.annotateLogs({ url: server.url, adminUrl: server.adminUrl }))
       : Console.log(`${ready}\n${admin}`)
-    return yield* Effect.onInterrupt(Effect.never, () =>
+    return yield* Effect.onInterrupt(server.ousted, () =>
       Effect.andThen(Effect.logInfo("draining: open streams may finish; a second signal ends at once"), server.drain)
     )
   }).pipe(Effect.provide(layer(config)), Effect.provide(PlainLog.layer({ json: config.json })))

@@ -54,6 +54,12 @@ export const actorLimits = {
     why: "requests that wait until an actor can be reached, of all actors; a further one is answered overloaded",
     enforcedBy: "actor/ActorMachine.ts"
   },
+  actorClaimMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how often the process that controls the actors of a cluster says so: two of them find each other within that",
+    enforcedBy: "actor/ActorClaim.ts"
+  },
   actorReadyMs: {
     value: 30_000,
     unit: "ms",

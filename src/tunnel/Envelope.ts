@@ -105,6 +105,25 @@ export const SessionMoved = Wire.tagged(7, "SessionMoved", {
 })
 export type SessionMoved = typeof SessionMoved.Type
 
+/**
+ * Hub to gateway: this hub is going away, and the session with these streams is about to go on elsewhere. What goes down to them waits until it does;
+ * what was sent before is still passed on, once the gateway has answered.
+ */
+export const SessionLeaving = Wire.tagged(9, "SessionLeaving", {
+  replyTo: Wire.str,
+  session: Wire.str,
+  routes: Wire.list(RouteKey)
+})
+export type SessionLeaving = typeof SessionLeaving.Type
+
+/** Gateway to hub: what it had to say to streams of this session has been said before this. */
+export const SessionHeld = Wire.tagged(10, "SessionHeld", { session: Wire.str, gatewayId: Wire.u32 })
+export type SessionHeld = typeof SessionHeld.Type
+
+/** Of the process that controls the actors of a namespace: who it is, in words, and since when by its clock. A question and its answer are alike. */
+export const ActorClaim = Wire.tagged(8, "ActorClaim", { holder: Wire.str, sinceMs: Wire.u64 })
+export type ActorClaim = typeof ActorClaim.Type
+
 /** All that the bus carries. */
 export const Envelope = Schema.Union([
   Downlink,
@@ -114,7 +133,10 @@ export const Envelope = Schema.Union([
   RouteQuestion,
   RouteAnswer,
   SessionTaken,
-  SessionMoved
+  SessionMoved,
+  SessionLeaving,
+  SessionHeld,
+  ActorClaim
 ])
 export type Envelope = typeof Envelope.Type
 
@@ -134,6 +156,9 @@ export const isLastWord = (envelope: Envelope): boolean => {
     case "RouteAnswer":
     case "SessionTaken":
     case "SessionMoved":
+    case "SessionLeaving":
+    case "SessionHeld":
+    case "ActorClaim":
       return false
     default:
       return absurd(envelope)

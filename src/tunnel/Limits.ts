@@ -1,11 +1,11 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `BusLimits.ts`.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `ClusterLimits.ts`.
  */
 
 import { actorLimits } from "./ActorLimits.ts"
-import { busLimits } from "./BusLimits.ts"
+import { clusterLimits } from "./ClusterLimits.ts"
 import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
@@ -292,12 +292,6 @@ export const table = {
     why: "how long a closing server waits for sockets to end by themselves before it cuts them",
     enforcedBy: "server/NodeServer.ts"
   },
-  drainNoticeMs: {
-    value: 2_000,
-    unit: "ms",
-    why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
-    enforcedBy: "hub/Hub.ts"
-  },
   drainMs: {
     value: 20_000,
     unit: "ms",
@@ -305,7 +299,7 @@ export const table = {
     enforcedBy: "server/Server.ts"
   },
   ...actorLimits,
-  ...busLimits
+  ...clusterLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */

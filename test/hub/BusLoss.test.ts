@@ -5,8 +5,9 @@ import { TestClock } from "effect/testing"
 import { layerOpen } from "../../src/auth/Authenticator.ts"
 import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Hub, layer as hubLayer } from "../../src/hub/Hub.ts"
+import { closeCodes } from "../../src/protocol/Wayleave1.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
-import { connect } from "../../src/testing/ScriptedRunner.ts"
+import { connect, dial } from "../../src/testing/ScriptedRunner.ts"
 import { isLastWord } from "../../src/tunnel/Envelope.ts"
 import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -162,6 +163,46 @@ describe("when the bus goes out of reach", () => {
       yield* SubscriptionRef.set(connected, false)
       yield* settle
       assert.deepInclude(yield* counts, { Open: 0, HalfClosed: 0, Closed: 1 })
+    }).pipe(Effect.provide(hubAlone()))
+  )
+})
+
+describe("when the bus stays away", () => {
+  it.effect(
+    "runners are sent elsewhere after a while, none is taken in, and those that found nothing are served again",
+    () =>
+      Effect.gen(function* () {
+        const { connected } = yield* MessageBus
+        const visitor = yield* gateway
+        const first = yield* connect({ name: "web" })
+        yield* SubscriptionRef.set(connected, false)
+        yield* TestClock.adjust(limits.cutOffMs - 1)
+        const early = yield* connect({ name: "web", session: 2 })
+        const told = yield* Effect.forEach([first, early], ({ next }) => Effect.forkChild(next))
+        yield* settle
+        assert.isTrue(told.every((fiber) => fiber.pollUnsafe() === undefined))
+        yield* TestClock.adjust(1)
+        for (const fiber of told) assert.strictEqual((yield* Fiber.join(fiber))._tag, "GoAway")
+        const { code, reason } = yield* Effect.flip((yield* dial()).next)
+        assert.deepStrictEqual([code, reason], [closeCodes.draining.code, "the hub is cut off from the others"])
+        yield* SubscriptionRef.set(connected, true)
+        yield* settle
+        yield* visitor.open("web", 1, get("/"))
+        assert.strictEqual((yield* Effect.raceFirst(first.nextFrame, early.nextFrame)).route.requestId, 1)
+        assert.strictEqual((yield* connect({ name: "web", session: 3 })).welcome.outcome, "begun")
+      }).pipe(Effect.provide(hubAlone()))
+  )
+
+  it.effect("a bus that is back before that moves nobody", () =>
+    Effect.gen(function* () {
+      const { connected } = yield* MessageBus
+      const runner = yield* connect({ name: "web" })
+      const told = yield* Effect.forkChild(runner.next)
+      yield* SubscriptionRef.set(connected, false)
+      yield* TestClock.adjust(limits.cutOffMs - 1)
+      yield* SubscriptionRef.set(connected, true)
+      yield* TestClock.adjust(limits.cutOffMs)
+      assert.isUndefined(told.pollUnsafe())
     }).pipe(Effect.provide(hubAlone()))
   )
 })

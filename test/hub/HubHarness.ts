@@ -41,9 +41,13 @@ export const gateway = Effect.gen(function* () {
       one ? "one" : "each"
     )
   return {
-    /** Sends an opening frame to a name. */
+    /** Sends an opening frame to a name: to a hub that has a runner, else to one that waits for one. */
     open: (name: string, requestId: number, frame: RequestFrame) =>
-      send(Subject.ofName("default", name), name, { gatewayId, requestId }, 0, frame, true),
+      Effect.catchIf(
+        send(Subject.ofName("default", name), name, { gatewayId, requestId }, 0, frame, true),
+        ({ reason }) => reason === "NoResponders",
+        () => send(Subject.ofAway("default", name), name, { gatewayId, requestId }, 0, frame, true)
+      ),
     /** Sends a later frame to the hub that answered. */
     follow: (hub: string, requestId: number, frame: RequestFrame, index = 0) =>
       send(hub, "", { gatewayId, requestId }, index, frame, false),

@@ -311,6 +311,78 @@ describe("a hub that drains", () => {
   )
 })
 
+describe("what does not finish at a hub that drains", () => {
+  it.effect("goes on at another, whatever is said meanwhile, and the drain need not wait for it", () =>
+    Effect.gen(function* () {
+      const w = yield* world
+      yield* TestClock.adjust(limits.reconnectMaxMs)
+      const visitor = new MemoryUpgrade({ target: "/echo" })
+      yield* Effect.forkChild(w.gateway.upgrade(visitor.upgrade))
+      const answer = yield* visitor.answered
+      assert(answer._tag === "Accepted")
+      const { socket } = answer
+      const upload = yield* visit(w, { target: "/upload", method: "POST", hasBody: true })
+      const events = yield* visit(w, { target: "/events" })
+      const heard: Array<string> = []
+      yield* Effect.forkChild(
+        Effect.forever(
+          Effect.map(socket.pull, (batch) => {
+            for (const { data } of batch) heard.push(text(data))
+          })
+        )
+      )
+      const draining = yield* Effect.forkChild(w.first.hub.drain)
+      const said: Array<string> = []
+      const body: Array<Uint8Array> = []
+      // Something is under way in both directions at each moment of it.
+      for (let i = 0; draining.pollUnsafe() === undefined || i < 400; i++) {
+        assert.isBelow(i, 2_000)
+        said.push(`message ${i}`)
+        socket.sendUnsafe(bytes(`message ${i}`), { binary: false, finish: true })
+        body.push(pattern(1_000 + i))
+        upload.send(pattern(1_000 + i))
+        yield* Queue.offer(w.pace, undefined)
+        yield* Queue.offer(w.events, `${i} `)
+        yield* TestClock.adjust(25)
+        if (i % 10 === 0) yield* settle
+      }
+      upload.endBody()
+      yield* Queue.offerAll(
+        w.pace,
+        body.map(() => undefined)
+      )
+      yield* Queue.offer(w.events, "end")
+      yield* TestClock.adjust(limits.reconnectMaxMs)
+      yield* settle
+      assert.deepStrictEqual(heard, said)
+      assert.strictEqual(events.text, said.map((_, i) => `${i} `).join(""))
+      assert.strictEqual(upload.text, String(body.reduce((sum, { length }) => sum + length, 0)))
+      assert.isTrue(Buffer.concat(w.uploaded).equals(Buffer.concat(body)))
+      assert.strictEqual((yield* w.first.hub.state).sessions, 0)
+      socket.closeUnsafe(1000, "")
+      yield* settle
+      assert.isTrue(yield* atRest(w.gateway, [w.first, w.second]))
+    })
+  )
+
+  it.effect("stays where its runner has found no other hub", () =>
+    Effect.gen(function* () {
+      const w = yield* world
+      w.state.front = undefined
+      yield* TestClock.adjust(limits.reconnectMaxMs)
+      const events = yield* visit(w, { target: "/events" })
+      const draining = yield* Effect.forkChild(w.first.hub.drain)
+      yield* TestClock.adjust(limits.drainNoticeMs + limits.drainFinishMs + 2 * limits.heldMs)
+      yield* Queue.offerAll(w.events, ["to the end", "end"])
+      yield* settle
+      assert.strictEqual(events.text, "to the end")
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.isDefined(draining.pollUnsafe())
+    })
+  )
+})
+
 describe("somebody else", () => {
   const streamsOf = (hub: LiveHub): ReadonlyArray<MovedStream> =>
     hub.published.flatMap((envelope) =>

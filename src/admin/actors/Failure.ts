@@ -30,6 +30,7 @@ export const statuses = {
   "guard.invalid_request_body": 413,
   "guard.overloaded": 503,
   "guard.request_timeout": 504,
+  "guard.service_unavailable": 503,
   "core.internal_error": 500
 } as const
 

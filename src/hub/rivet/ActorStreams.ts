@@ -127,9 +127,15 @@ export const makeActorStreams = (
 
   const attach = (socket: LastingSocket, { host, placement }: Found & { readonly host: RivetHost }) =>
     Effect.gen(function* () {
+      const { stream } = socket
+      const { actorId, generation } = placement
+      const isGone = () => lasting.get(stream.route) !== socket
       // The actor's start may have taken it along.
-      if (lasting.get(socket.stream.route) !== socket) return
+      if (isGone() || (socket.host?.peer === host.peer && stream.actor.generation === generation && !stream.closed))
+        return
       if (!(yield* lasting.awaitSleep(socket, limits.lastingSocketMs))) return
+      // The actor may have ended meanwhile: then its gateway asks again.
+      if (isGone() || control.generationUnsafe(host.session.id, actorId) !== generation) return
       if (yield* lasting.attach(socket, host, placement.generation)) host.peer.enlist(socket.stream)
     })
 

@@ -17,6 +17,7 @@ export type RivetReason =
   | "core.internal_error"
   | "guard.missing_header"
   | "guard.rate_limit"
+  | "guard.service_unavailable"
   | "api.forbidden"
 
 /** Our reason in Rivet's words. */

@@ -137,6 +137,11 @@ export class RivetPeer implements Peer {
   /** These runners know no going away but the end of the connection: that comes when their streams are done. */
   goAway(): void {}
 
+  /** What waits here waits for the actor, not for the socket. */
+  flushed(): boolean {
+    return true
+  }
+
   /** The hub gathers what a gateway sends, up to what one message may hold: a first window is free. */
   initialCredit(opening: RequestFrame): number {
     switch (opening._tag) {

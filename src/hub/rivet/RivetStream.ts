@@ -96,9 +96,12 @@ export class RivetStream {
     return this.ending !== "none"
   }
 
-  /** What its visitor says finds nobody: the runner is done with it, or its gateway will hear that it sleeps and say all this again. */
+  /**
+   * What its visitor says finds nobody: the runner is done with it, or its gateway will hear that it sleeps and say all this again; or it was said to
+   * whoever had it before, and its gateway has not yet said where it goes on.
+   */
   get mute(): boolean {
-    return this.closed || this.sleepsNext || this.parked
+    return this.closed || this.sleepsNext || this.parked || this.placeDue
   }
 
   /** Whether the visitor's socket may stay while the actor is away. One whose close is on its way does not. */

@@ -1,11 +1,11 @@
-/** The maxima of the bus, and of what hubs and gateways ask each other over it: a part of `Limits.ts`. */
+/** The maxima of the bus and of what happens between processes: a part of the table in `Limits.ts`, and read there. */
 import type { Limit } from "./Limits.ts"
 
 const KiB = 1024
 const MiB = 1024 * KiB
 
-/** The entries of the table in `Limits.ts` that are about the bus. */
-export const busLimits = {
+/** Limits of the bus, of streams that change hubs, and of names whose hub is lost. */
+export const clusterLimits = {
   inboxEnvelopesMax: {
     value: 8192,
     unit: "envelopes",
@@ -90,18 +90,6 @@ export const busLimits = {
     why: "a NATS server is pinged this often, and given up when two answers are missing: 9 s at the latest",
     enforcedBy: "bus/NatsConnection.ts"
   },
-  publishAttempts: {
-    value: 3,
-    unit: "count",
-    why: "a relay tries a failed publish again before it reports the stream broken",
-    enforcedBy: "hub/Relay.ts"
-  },
-  relaysUnconfirmedMax: {
-    value: 64,
-    unit: "count",
-    why: "reads of one runner whose last frames wait for the bus to confirm them; beyond it nothing more is read from that runner",
-    enforcedBy: "hub/Uplink.ts"
-  },
   verifyMs: {
     value: 1_000,
     unit: "ms",
@@ -137,5 +125,71 @@ export const busLimits = {
     unit: "routes",
     why: "routes that gateways denied, remembered for tombstoneMs so that each is asked once; the oldest go first",
     enforcedBy: "hub/Verification.ts"
+  },
+  drainNoticeMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long a hub that drains still takes requests for runners that have not found another hub: a dial and a half",
+    enforcedBy: "hub/Hub.ts"
+  },
+  drainFinishMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long streams may finish at a hub that drains before they go on at another, where their runner is already",
+    enforcedBy: "hub/Hub.ts"
+  },
+  heldMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "how long a hub that hands streams over waits for their gateways to hold what goes down, and then for its runner to take what came",
+    enforcedBy: "hub/HandOver.ts"
+  },
+  balancerNoticeMs: {
+    value: 5_000,
+    unit: "ms",
+    why: "how long a process of a cluster that drains still takes visitors: load balancers ask for readiness every few seconds",
+    enforcedBy: "server/Server.ts"
+  },
+  namesRememberedMax: {
+    value: 16_384,
+    unit: "count",
+    why: "names of which a gateway remembers the hub that served them last; the oldest goes first, and is then asked for once only",
+    enforcedBy: "gateway/LatelyServed.ts"
+  },
+  servedLatelyMs: {
+    value: 10_000,
+    unit: "ms",
+    why: "how long a name counts as lately served: a gateway hears from its hubs less often than that only where nothing is asked of them",
+    enforcedBy: "gateway/LatelyServed.ts"
+  },
+  askAgainMs: {
+    value: 2_000,
+    unit: "ms",
+    why: "how long a gateway asks again for a name whose hub was lost a moment ago: its runners are elsewhere, or it is back, within that",
+    enforcedBy: "gateway/Opening.ts"
+  },
+  askAgainEveryMs: {
+    value: 100,
+    unit: "ms",
+    why: "between two such questions",
+    enforcedBy: "gateway/Opening.ts"
+  },
+  cutOffMs: {
+    value: 3_000,
+    unit: "ms",
+    why: "a hub that has been without its bus for so long sends its runners elsewhere; a server that restarts, or another of its cluster, is back before that",
+    enforcedBy: "hub/BusLoss.ts"
+  },
+  publishAttempts: {
+    value: 3,
+    unit: "count",
+    why: "a relay tries a failed publish again before it reports the stream broken",
+    enforcedBy: "hub/Relay.ts"
+  },
+  relaysUnconfirmedMax: {
+    value: 64,
+    unit: "count",
+    why: "reads of one runner whose last frames wait for the bus to confirm them; beyond it nothing more is read from that runner",
+    enforcedBy: "hub/Uplink.ts"
   }
 } as const satisfies Readonly<Record<string, Limit>>
