@@ -113,6 +113,12 @@ export const rivetLimits = {
     why: "WebSockets of one hub that may outlive their actor's sleep; the next one may not",
     enforcedBy: "hub/rivet/LastingSockets.ts"
   },
+  lastingSocketAttempts: {
+    value: 3,
+    unit: "count",
+    why: "how often the actor of a WebSocket that wakes is looked for, where it has ended again by the time it was found; then its gateway asks again",
+    enforcedBy: "hub/rivet/ActorStreams.ts"
+  },
   lastingSocketMs: {
     value: 1_000,
     unit: "ms",

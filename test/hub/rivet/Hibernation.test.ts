@@ -456,6 +456,32 @@ describe("a wake", () => {
     })
   )
 
+  scenario("of one whose actor has ended again by the time it was found looks for it again", (twin) =>
+    Effect.gen(function* () {
+      // A visitor who does not take what the app said holds its WebSocket up for a moment.
+      const arranged = yield* withSocket(twin, 7, true)
+      const { runner, session, visitor } = arranged
+      yield* runner.frame(key, message(bytesOf(512 * KiB)))
+      yield* settle
+      yield* visitor.pending
+      twin.end(actor, true)
+      twin.host(actor, session, 1)
+      yield* visitor.wake(socketId, actor, 1)
+      yield* settle
+      twin.host(actor, session, 2)
+      yield* visitor.grant(socketId, 256 * KiB)
+      let frame = yield* visitor.frameOf(socketId)
+      while (frame._tag === "WebSocketMessage") frame = yield* visitor.frameOf(socketId)
+      assert.deepStrictEqual(frame, asleep)
+      yield* attached(arranged, 1)
+      // On the generation that is there: the end of an older one does not touch it.
+      twin.port(session).ended({ actorId: actor, generation: 1, runner: session }, true)
+      yield* converses(visitor, runner, 1)
+      twin.end(actor, true)
+      assert.deepStrictEqual(yield* visitor.frameOf(socketId), asleep)
+    })
+  )
+
   scenario("that its gateway gives up is not carried out", (twin) =>
     Effect.gen(function* () {
       const { runner, session, visitor } = yield* sleeping(twin, 7)
