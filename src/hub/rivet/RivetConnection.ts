@@ -137,7 +137,7 @@ export const serveRivet = Effect.fnUntraced(function* (
   })
   /** Reads on only as the runner takes what it is told in answer: who floods us with questions and reads nothing is not read from either. */
   const readWhole = (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>
-    Effect.tap(Effect.uninterruptible(read(batch)), () => (peer.wire.choked ? peer.wire.writable : Effect.void))
+    Effect.tap(Effect.uninterruptible(read(batch)), () => peer.wire.unchoked)
 
   const heartbeat: Effect.Effect<ConnectionEnd> =
     mark === 1

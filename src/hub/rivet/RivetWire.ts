@@ -79,15 +79,15 @@ export class RivetWire {
     return this.full
   }
 
-  /** More was said in answer to the runner than it reads: it is not to be read from until it does. */
-  get choked(): boolean {
+  /** More was said in answer to the runner than it reads. */
+  private get choked(): boolean {
     return this.full && this.saidBytes > limits.rivetAnswersBytesMax
   }
 
-  /** Waits until the socket takes what it is given, or there is none. */
-  readonly writable: Effect.Effect<void> = Effect.suspend(() =>
-    this.full && this.socket !== undefined
-      ? Effect.andThen(Effect.ignore(this.socket.writable), this.writable)
+  /** Waits while more was said in answer to the runner than it reads: nothing more is to be asked for by it until it does. */
+  readonly unchoked: Effect.Effect<void> = Effect.suspend(() =>
+    this.choked && this.socket !== undefined
+      ? Effect.andThen(Effect.ignore(this.socket.writable), this.unchoked)
       : Effect.void
   )
 

@@ -1,6 +1,7 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Fiber } from "effect"
+import { Deferred, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
+import { layerMemory as busMemory, MessageBus } from "../../../src/bus/MessageBus.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
 import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
@@ -406,6 +407,44 @@ describe("a WebSocket whose visitor is slow", () => {
       yield* atRest
       assert.strictEqual((yield* Hub.use((hub) => hub.state)).sessions, 0)
     })
+  )
+})
+
+describe("a WebSocket that fails while its gateway is told that it sleeps", () => {
+  let gate: Deferred.Deferred<void> | undefined
+  const bus = Layer.effect(
+    MessageBus,
+    Effect.map(MessageBus, (real) => ({
+      ...real,
+      publish: (subject, envelopes, delivery) => {
+        const publishing = real.publish(subject, envelopes, delivery)
+        return gate === undefined || delivery === "one" ? publishing : Effect.andThen(Deferred.await(gate), publishing)
+      }
+    }))
+  ).pipe(Layer.provide(busMemory))
+
+  scenario(
+    "ends then: nobody wakes it for that",
+    (twin) =>
+      Effect.gen(function* () {
+        const { runner, visitor } = yield* withSocket(twin, 7, true)
+        yield* settle
+        yield* visitor.pending
+        gate = Deferred.makeUnsafe()
+        runner.socket.terminateUnsafe()
+        yield* Fiber.join(runner.accepted)
+        const back = yield* connect({ version: 7 })
+        yield* settle
+        for (let i = 0; i <= limits.framesHeldMax; i++) yield* back.frame(key, ack(0))
+        yield* settle
+        assert.deepInclude(yield* back.nextFrame, { frame: closeDown(1011, "ws.downstream_closed") })
+        yield* Deferred.succeed(gate, undefined)
+        gate = undefined
+        assert.deepStrictEqual(yield* visitor.frameOf(socketId), asleep)
+        assert.deepStrictEqual(yield* visitor.frameOf(socketId), close(1011))
+        yield* atRest
+      }),
+    { bus }
   )
 })
 
