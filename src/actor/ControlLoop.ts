@@ -2,7 +2,7 @@
  * What turns the moves of `ActorMachine.ts` into a service: time, one fiber that stores what has changed and then lets leave what it leads to, and
  * one that waits for whatever is due next. Changes of one turn are stored together, so that the rate of events is not the rate of writes.
  */
-import { Clock, Deferred, Effect, Latch, Option, Schedule, type Scope } from "effect"
+import { Clock, Deferred, Effect, Latch, Option, Schedule } from "effect"
 import { Complaints } from "../protocol/Complaints.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon, Turn } from "../tunnel/Turn.ts"
@@ -205,4 +205,4 @@ export const makeControlLoop = Effect.fnUntraced(function* (machine: ActorMachin
     })
   }
   return loop
-}) satisfies (...args: ReadonlyArray<never>) => Effect.Effect<ControlLoop, unknown, Scope.Scope | ActorStore>
+})

@@ -105,7 +105,7 @@ export const errors = {
     status: 413,
     closeCode: 1009,
     title: "Too much data",
-    message: "The request body is larger than this gateway accepts."
+    message: "The request body is larger than this gateway, or the runner's protocol, accepts."
   },
   headers_too_large: {
     status: 431,
@@ -193,6 +193,8 @@ export const fromAbortCode = (code: AbortCode): GatewayErrorCode => {
       return "actor_not_ready"
     case "actor_stopped":
       return "actor_stopped"
+    case "too_large":
+      return "body_too_large"
     // The visitor cannot do anything about the difference, the operator sees it in logs and metrics.
     case "gap":
     case "session_lost":
@@ -225,6 +227,8 @@ export const neverSeen = (code: AbortCode): boolean => {
     case "actor_not_found":
     case "actor_not_ready":
     case "actor_stopped":
+    // As large the next time.
+    case "too_large":
       return false
     default:
       return absurd(code)

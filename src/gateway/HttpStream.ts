@@ -184,14 +184,14 @@ export class HttpStream implements VisitorSide, VisitorStream {
     const frames: Array<RequestFrame> = []
     const link = this.link as StreamLink
     while (this.uploading && frames.length < chunksPerTurn) {
-      const room = link.credit.pieceBytes(limits.chunkBytesMax)
+      const room = link.flow.credit.pieceBytes(limits.chunkBytesMax)
       const data = this.takePiece(room)
       if (data === undefined) {
         // Without room the next grant rouses us; with it, the visitor's next bytes do.
         if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(link.wake)
         break
       }
-      link.credit.spend(data.length)
+      link.flow.credit.spend(data.length)
       const finish = !this.uploading && this.trailersDue === undefined
       if (finish || data.length > 0) frames.push({ _tag: "RequestChunk", body: data, finish })
     }

@@ -177,7 +177,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
 
   collect(): ReadonlyArray<RequestFrame> {
     const link = this.link as StreamLink
-    const frames = this.messages.take(link.credit, fragmentsPerTurn)
+    const frames = this.messages.take(link.flow.credit, fragmentsPerTurn)
     for (const frame of frames) if (frame._tag === "WebSocketMessage") this.record.bytesUp += frame.data.length
     if (frames.length > 0) this.hibernation?.onSent()
     if (frames.length === fragmentsPerTurn) link.wake()

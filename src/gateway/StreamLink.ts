@@ -8,7 +8,6 @@
 import { Effect, Option } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import type { SendWindow } from "../tunnel/Credit.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -19,7 +18,7 @@ import { StreamFlow } from "./StreamFlow.ts"
 import { type Claim, StreamPin } from "./StreamPin.ts"
 import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 
-/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. */
+/** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. `Late`: it counted already, or the stream is over. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
 /** One entry of the table of streams in flight. */
@@ -36,7 +35,8 @@ export class StreamLink {
   /** Counts how often a hub took up the other end: what was begun before is not continued. */
   attachments = 0
 
-  private flow: StreamFlow
+  /** Order and amounts, since a hub last took up the other end. */
+  flow: StreamFlow
   private readonly options: LinkOptions
   private readonly side: VisitorSide
   private readonly pin = new StreamPin()
@@ -70,11 +70,6 @@ export class StreamLink {
   /** The hub that takes frames of the stream; undefined while none would. */
   get hub(): Subject | undefined {
     return this.pin.reachable ? this.pin.hub : undefined
-  }
-
-  /** What may go down. */
-  get credit(): SendWindow {
-    return this.flow.credit
   }
 
   /** Whether nothing but the opening frame has left: where no runner saw that, it may be repeated elsewhere. */
@@ -135,7 +130,8 @@ export class StreamLink {
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
       // Fenced, but for what the stream cannot do without: a hub's first Credit that a slow bus brings after the runner has reconnected.
-      if (frame._tag !== "Credit" || this.pin.isClaimedSince(uplink)) return "Foreign"
+      if (frame._tag !== "Credit") return "Foreign"
+      if (this.pin.isClaimedSince(uplink)) return "Late"
       if (!this.over) this.take(frame)
       return undefined
     }
@@ -264,7 +260,10 @@ export class StreamLink {
   claim(question: RouteQuestion, stream: MovedStream): Claim {
     if (this.quiet || this.asleep) return "No"
     const claim = this.pin.claim(question)
-    if (claim === "Moved" && !this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
+    if (claim !== "Moved") return claim
+    // The new hub has it from now: its age at the old one tells nothing.
+    this.openedMs = this.options.nowMs()
+    if (!this.over && !this.flow.resume(stream)) this.break("runner_lost", "gap")
     return claim
   }
 
@@ -331,8 +330,7 @@ export class StreamLink {
   finish(): void {
     this.state = "Ended"
     this.lastWord = undefined
-    this.numberOwed = false
-    this.flow.close()
+    this.detach()
     this.onOver(this)
     this.wake()
   }

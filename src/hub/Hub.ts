@@ -26,9 +26,11 @@ import type { HubOptions, HubParts, MakeUplink } from "./HubParts.ts"
 import { makeRelay } from "./Relay.ts"
 import { makeRunnerDirectory, type RunnerDirectory } from "./RunnerDirectory.ts"
 import { makeActorStreams } from "./rivet/ActorStreams.ts"
+import { makeLastingSockets } from "./rivet/LastingSockets.ts"
 import { codeOf, reasonOf } from "./rivet/RivetClose.ts"
 import { closeText } from "./rivet/RivetConnection.ts"
-import { type RivetParts, rivetHandshake } from "./rivet/RivetHandshake.ts"
+import { type RivetParts, refuseSlowly, rivetHandshake } from "./rivet/RivetHandshake.ts"
+import { RivetPeer } from "./rivet/RivetPeer.ts"
 import { endStream, type Session } from "./Session.ts"
 import { makeSessionTable } from "./SessionTable.ts"
 import { makeVerification } from "./Verification.ts"
@@ -160,12 +162,27 @@ const makeRivet = Effect.fnUntraced(function* (
   const control = Option.getOrUndefined(yield* Effect.serviceOption(ActorControl))
   const kv = Option.getOrUndefined(yield* Effect.serviceOption(ActorKv))
   if (control === undefined || kv === undefined) return undefined
-  const streams = yield* makeActorStreams(parts, control, downlink, sessionOf)
+  const lasting = yield* makeLastingSockets(parts)
+  const streams = makeActorStreams(parts, control, lasting, downlink, sessionOf)
   const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace), ["one"])
   yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
-  const rivet: RivetParts = { control, kv, streams }
+  const rivet: RivetParts = { control, kv, streams, lasting }
   return rivet
 })
+
+const sweepRivet = ({ lasting }: RivetParts, sessions: Iterable<Session>, context: Context.Context<never>) => {
+  lasting.sweep()
+  let requests = 0
+  let answers = 0
+  for (const { peer } of sessions) {
+    if (!(peer instanceof RivetPeer)) continue
+    requests += peer.held.requests.bytes
+    answers += peer.held.answers.bytes
+  }
+  HubMetrics.heldBytesBy.requests.updateUnsafe(requests, context)
+  HubMetrics.heldBytesBy.answers.updateUnsafe(answers, context)
+  HubMetrics.lastingSockets.updateUnsafe(lasting.size, context)
+}
 
 const make = Effect.fnUntraced(function* (options: HubOptions) {
   const scope = yield* Effect.scope
@@ -194,7 +211,11 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const sessions = yield* makeSessionTable(parts, directory)
   const rivet = yield* makeRivet(parts, downlink, sessions.get)
 
-  const goAway = ({ peer }: Session, { message }: { readonly message: string } = goingAway) => peer.goAway(message)
+  const goAway = (session: Session, { message }: { readonly message: string } = goingAway) => {
+    session.peer.goAway(message)
+    // These cannot be told but by the end of their connection, and so find no other hub before.
+    if (session.peer.dialect === "rivet") session.leaving = true
+  }
 
   const close = (
     socket: MessageSocket,
@@ -219,7 +240,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     if (rivetQuery === undefined) return handshake(parts, socket, token)
     if (rivet !== undefined) return rivetHandshake(parts, rivet, socket, rivetQuery, token)
     const message = "this hub controls no actors, and takes no runners that speak Rivet's protocol"
-    return Effect.fail(
+    return refuseSlowly(
       new HandshakeRejected({ reason: "unsupported_version", message, rivet: "guard.service_unavailable" })
     )
   }
@@ -260,7 +281,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       session?.peer.withdraw(route)
       session?.peer.send({ route, index: 0, actor: "", frame: { _tag: "RequestAbort", code: "deadline" } })
     }
-    rivet?.streams.sweep()
+    if (rivet !== undefined) sweepRivet(rivet, sessions.all(), context)
     const counts = yield* routes.counts
     HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
     if (draining && streams.size === 0) yield* quiet.open

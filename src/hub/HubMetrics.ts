@@ -20,6 +20,18 @@ export const routesBy = {
   HalfClosed: Metric.withAttributes(routes, { state: "half_closed" }),
   Closed: Metric.withAttributes(routes, { state: "closed" })
 } as const
+const heldBytes = Metric.gauge("wayleave_hub_rivet_held_bytes", {
+  description: "Bytes held for Rivet's runners: requests that are not whole, and answers that visitors have not taken"
+})
+/** Bytes held for Rivet's runners, by direction. */
+export const heldBytesBy = {
+  requests: Metric.withAttributes(heldBytes, { direction: "down" }),
+  answers: Metric.withAttributes(heldBytes, { direction: "up" })
+} as const
+/** WebSockets of Rivet's runners that may outlive their actor's sleep, asleep or not. */
+export const lastingSockets = Metric.gauge("wayleave_hub_rivet_lasting_sockets", {
+  description: "WebSockets of Rivet's runners that may outlive their actor's sleep, asleep or not"
+})
 /** Frames from runners that were published. */
 export const framesPublished = Metric.counter("wayleave_hub_frames_published_total", {
   description: "Frames from runners that were admitted and published",

@@ -32,21 +32,28 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
     return times === 0 ? Effect.void : Effect.logWarning(`runner sent ${kind}`, { runner: session.name, times })
   }
 
-  /** What was wrong, a word for each time. */
-  const settle = ({ broken, ended, refused }: Relayed): Array<string> => {
+  /** What was wrong, a word for each time, and how much of it counts as abuse. */
+  const settle = ({
+    broken,
+    ended,
+    refused
+  }: Relayed): { readonly wrong: Array<string>; readonly offences: number } => {
     for (const route of ended) endStream(parts.streams, route)
     for (const route of broken) session.peer.reset(route, "publish_failed")
-    const offences: Array<string> = []
+    const wrong: Array<string> = []
+    let offences = 0
     for (const { answer, reason } of refused) {
       switch (reason) {
         case "Unknown":
           // Under way when its gateway denied it, of which the runner has been told.
           if (parts.verification.wasDenied(session.id, answer.route)) break
           session.peer.reset(answer.route, "unknown_route")
-          offences.push(kindOf.Unknown)
+          wrong.push(kindOf.Unknown)
+          if (!session.peer.goesOnUntold) offences++
           break
         case "Foreign":
-          offences.push(kindOf.Foreign)
+          wrong.push(kindOf.Foreign)
+          offences++
           break
         case "Late":
           break
@@ -54,17 +61,19 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
           absurd(reason)
       }
     }
-    return offences
+    return { wrong, offences }
   }
 
   const judge: Judge = (relayed, faults) => {
-    const offences = settle(relayed).concat(faults)
+    const settled = settle(relayed)
+    const wrong = settled.wrong.concat(faults)
+    const offences = settled.offences + faults.length
     if (faults.length > 0) HubMetrics.messagesUndecodable.updateUnsafe(faults.length, context)
     const { broken } = relayed
-    if (offences.length === 0 && broken.length === 0) return Effect.succeed(undefined)
+    if (wrong.length === 0 && broken.length === 0) return Effect.succeed(undefined)
     const now = clock.currentTimeMillisUnsafe()
-    const judgement = offences.length > 0 && abuse.note(offences.length, now) ? ("abuse" as const) : undefined
-    return Effect.forEach(new Set(offences), (kind) => complain(kind, now), { discard: true }).pipe(
+    const judgement = offences > 0 && abuse.note(offences, now) ? ("abuse" as const) : undefined
+    return Effect.forEach(new Set(wrong), (kind) => complain(kind, now), { discard: true }).pipe(
       Effect.andThen(broken.length > 0 ? parts.onBroken(session, broken) : Effect.void),
       Effect.as(judgement)
     )

@@ -24,6 +24,8 @@ export interface ActorDownFrame extends DownFrame {
 /** What a hub says to one runner, in the runner's dialect: `WayleavePeer.ts`, `rivet/RivetPeer.ts`. Synchronous; outlives its sockets. */
 export interface Peer {
   readonly dialect: "wayleave.1" | "rivet"
+  /** Nobody can tell it that a route is over: after a restart of the hub it speaks on all those of before, in good faith, and that is no abuse. */
+  readonly goesOnUntold: boolean
   /** Queues a frame. `false`: the queue is at its wall and the frame was not taken. */
   readonly send: (frame: ActorDownFrame) => boolean
   /** Takes the queued frames of a stream out again and returns them: nobody waits for it any more. */
@@ -37,10 +39,14 @@ export interface Peer {
   readonly flushed: () => boolean
   /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
   readonly initialCredit: (opening: RequestFrame) => number
-  /** The last frame of a stream whose session is over. `unsent`: the runner never saw it. */
-  readonly farewell: (route: RouteKey, unsent: boolean) => IndexedFrame
-  /** The session is over. */
+  /** The session ends, unless its runner comes back all the same: nothing more is to come from it. */
   readonly ended: Effect.Effect<void>
+  /** Waits until what had come from the runner is passed on, for as long as that may take. */
+  readonly drained: Effect.Effect<void>
+  /** The last frame of a stream that is open all the same. `unsent`: the runner never saw it. */
+  readonly farewell: (route: RouteKey, unsent: boolean) => IndexedFrame
+  /** Nothing of the session is left. */
+  readonly finished: () => void
 }
 
 /** A runner as its hub knows it, whatever becomes of its sockets. Owned by the hub's one loop: changed in place, never shared. */

@@ -79,7 +79,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       }
       yield* parts.tellGateway(gatewayId, words)
     }
-    yield* session.peer.ended
+    session.peer.finished()
     endings.delete(session.id)
     yield* Deferred.succeed(ended, undefined)
   }, Effect.uninterruptible)
@@ -93,9 +93,12 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const withdraw = (session: Session, route: RouteKey): boolean =>
     session.peer.withdraw(route).some(({ frame }) => opensRoute(frame))
 
-  /** The session is over: nobody can answer its routes any more, and whoever waits for them is told. */
-  const endSession = (session: Session) =>
-    takeOut(session, (route) => farewell(session, route, withdraw(session, route)), 0)
+  /** The runner is gone for good. What it had said already still reaches whom it was for; then nobody can answer its routes, and whoever waits is told. */
+  const end = Effect.fnUntraced(function* (session: Session) {
+    yield* Effect.uninterruptible(Effect.andThen(directory.leave(session), session.peer.ended))
+    yield* session.peer.drained
+    yield* takeOut(session, (route) => farewell(session, route, withdraw(session, route)), 0)
+  })
 
   /** The session is elsewhere now, and its streams with it, but for those that it never saw. */
   const forget = (session: Session, movedTo: number) =>
@@ -105,12 +108,11 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
         : takeOut(session, (route) => (withdraw(session, route) ? farewell(session, route, true) : undefined), movedTo)
     )
 
-  const startGrace = Effect.fnUntraced(function* (session: Session) {
-    const fiber = yield* Effect.sleep(session.graceMs).pipe(
-      Effect.andThen(Effect.suspend(() => endSession(session))),
-      Effect.forkIn(scope)
-    )
-    graces.set(session.id, fiber)
+  /** Ends the session after this time, unless its runner comes back. */
+  const endAfter = Effect.fnUntraced(function* (session: Session, ms: number) {
+    const wait = ms === 0 ? Effect.void : Effect.sleep(ms)
+    const fiber = yield* Effect.andThen(wait, end(session)).pipe(Effect.forkIn(scope, { startImmediately: true }))
+    if (sessions.get(session.id) === session) graces.set(session.id, fiber)
   })
 
   const stopGrace = (id: SessionId) =>
@@ -167,11 +169,12 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       return yield* new HandshakeRejected({ reason: "forbidden", message: "the session belongs to somebody else" })
     }
     yield* stopGrace(present.id)
+    // It may have ended just then.
     if (sessions.get(present.id) !== present) return null
     if (introduction.canResume(present.peer)) return present
     // It was elsewhere since and comes back: what is here is of a time before that.
     if (introduction.elsewhere) yield* forget(present, nextGeneration(present, introduction))
-    else yield* endSession(present)
+    else yield* end(present)
     return null
   })
 
@@ -225,7 +228,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
           Effect.callback<void>((resume) => socket.whenClosedUnsafe(() => resume(Effect.void)))
         )
       )
-      .pipe(Effect.onInterrupt(() => endSession(session)))
+      .pipe(Effect.onInterrupt(() => end(session)))
 
   return {
     enter: Effect.fnUntraced(function* (introduction, socket) {
@@ -239,18 +242,18 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       connections.set(id, place)
       return yield* begin(introduction, socket, place).pipe(Effect.onError(() => release(introduction.session, place)))
     }),
-    leave: Effect.fnUntraced(function* (connection, end) {
+    leave: Effect.fnUntraced(function* (connection, how) {
       const { session, socket } = connection
       session.peer.detach(socket)
       if (session.socket === socket) session.socket = undefined
       // A runner that closed in the ordinary way, or was leaving with nothing open, does not come back; one that broke off may.
       const done = session.leaving && session.openStreams === 0
-      const left = end?._tag === "Gone" && (done || end.code === 1000)
-      if (left || (end?._tag === "Closed" && end.reason === "abuse")) yield* endSession(session)
-      else if (sessions.get(session.id) === session) {
-        yield* startGrace(session)
+      const left = how?._tag === "Gone" && (done || how.code === 1000)
+      const isOver = left || (how?._tag === "Closed" && how.reason === "abuse")
+      if (sessions.get(session.id) === session) {
+        yield* endAfter(session, isOver ? 0 : session.graceMs)
         // Beside: what the bus takes its time for must not keep the runner from coming back.
-        parts.runFork(directory.stepBack(session))
+        if (!isOver) parts.runFork(directory.stepBack(session))
       }
       yield* release(session.id, connection.place)
     }),

@@ -8,7 +8,7 @@
 import { Clock, Deferred, Effect, Metric } from "effect"
 import * as Subject from "../bus/Subject.ts"
 import { Tombstones } from "../route/Tombstones.ts"
-import type { MovedStream, RouteAnswer, RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import type { MovedStream, RouteAnswer, RouteKey, SessionId, Uplink } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
 import * as HubMetrics from "./HubMetrics.ts"
@@ -193,7 +193,12 @@ export const makeVerification = Effect.fnUntraced(function* (
       const wait = Effect.raceAllFirst([Deferred.await(asked.done), abandon, Effect.andThen(put, Effect.never)])
       return Effect.interruptible(Effect.timeoutOption(wait, limits.verifyMs)).pipe(
         Effect.ensuring(Effect.sync(() => leave(asked))),
-        Effect.map(() => settle(asked, moved, abandoned))
+        Effect.flatMap(() => {
+          const refused = settle(asked, moved, abandoned)
+          // Whoever did not answer in time may have granted all the same, and its answer been lost.
+          const unheard = abandoned ? [] : refused.filter((route) => asked.waiting.get(route))
+          return Effect.as(decline(session.id, asked.generation, unheard), refused)
+        })
       )
     })
 
@@ -216,22 +221,21 @@ export const makeVerification = Effect.fnUntraced(function* (
     return refused
   }
 
-  /** A gateway that granted what is not wanted any more would wait for ever. */
-  const decline = ({ generation, session }: RouteAnswer, refused: ReadonlyArray<RouteKey>) =>
-    refused.length === 0
-      ? Effect.void
-      : parts.tellGateway(
-          (refused[0] as RouteKey).gatewayId,
-          refused.map((route) => ({
-            ...parts.uplink(null, route, 0, {
-              _tag: "ResponseAbort",
-              code: "session_lost",
-              message: "the runner went on without this stream"
-            }),
-            session,
-            generation
-          }))
-        )
+  /** A gateway that granted, or may have granted, what is not wanted any more would wait for ever. */
+  const decline = (session: string, generation: number, refused: ReadonlyArray<RouteKey>) => {
+    const byGateway = new Map<number, Array<Uplink>>()
+    for (const route of refused) {
+      const words = byGateway.get(route.gatewayId) ?? []
+      byGateway.set(route.gatewayId, words)
+      const news = {
+        _tag: "ResponseAbort",
+        code: "session_lost",
+        message: "the runner went on without this stream"
+      } as const
+      words.push({ ...parts.uplink(null, route, 0, news), session, generation })
+    }
+    return Effect.forEach(byGateway, ([gatewayId, words]) => parts.tellGateway(gatewayId, words), { discard: true })
+  }
 
   const answered: Verification["answered"] = Effect.fnUntraced(function* (answer) {
     const asked = asking.get(answer.session as SessionId)
@@ -259,7 +263,7 @@ export const makeVerification = Effect.fnUntraced(function* (
     }
     for (const route of answer.denied) expected?.waiting.delete(route)
     if (expected !== undefined) noteHeard(expected)
-    yield* decline(answer, unwanted)
+    yield* decline(answer.session, answer.generation, unwanted)
   })
 
   return { verify, answered, wasDenied } satisfies Verification

@@ -16,7 +16,10 @@ const encodeAck = (received: number) => Wayleave1.toRunner.encode({ _tag: "Ack",
 /** The peer of one `wayleave.1` session. */
 export class WayleavePeer implements Peer {
   readonly dialect = "wayleave.1"
+  readonly goesOnUntold = false
   readonly ended = Effect.void
+  // What a runner said was passed on as it came: nothing waits here.
+  readonly drained = Effect.void
   readonly link: Link<RequestFrame>
 
   constructor(turn: Turn, onUnencodable: (frame: Wayleave1.DownFrame) => void) {
@@ -74,4 +77,6 @@ export class WayleavePeer implements Peer {
         : { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away and did not come back" }
     }
   }
+
+  finished(): void {}
 }

@@ -13,6 +13,7 @@ import {
   type AbortCode,
   absurd,
   isSequenced,
+  isTerminal,
   type RequestFrame,
   type RequestStart,
   type ResponseFrame,
@@ -238,20 +239,25 @@ export class RunnerSession implements StreamOwner {
     core.lose("session", "session_lost", "the session with the hub was lost")
   }
 
-  /** The streams that can go on at another hub, and those that are over but whose end may have been lost. None where too much was sent to be repeated. */
+  /**
+   * The streams that can go on at another hub, and those that said their last word here, which may have been lost. One that ended otherwise has
+   * nothing to say any more: claimed, it would be waited for in vain. None where too much was sent to be repeated.
+   */
   private movable(): RouteMap<MovedStream> {
     const moving = new RouteMap<MovedStream>()
     if (!this.currentLink.lossless) return moving
     for (const { core } of this.streams.values()) {
       moving.set(core.route, { route: core.route, from: core.nextIndex, open: core.standing })
     }
-    const repeated = new RouteMap<true>()
+    /** Where what is repeated of a stream begins. */
+    const repeated = new RouteMap<number>()
     for (const { frame, index, route } of this.currentLink.outstanding(decode)) {
-      if (frame._tag === "Credit" || repeated.get(route)) continue
+      if (isSequenced(frame) && repeated.get(route) === undefined) repeated.set(route, index)
       const known = moving.get(route)
-      if (known === undefined && moving.size >= limits.streamsPerSessionMax) continue
-      if (isSequenced(frame)) repeated.set(route, true)
-      moving.set(route, { route, from: isSequenced(frame) ? index : (known?.from ?? null), open: known?.open ?? null })
+      const from = repeated.get(route) ?? known?.from ?? null
+      if (known !== undefined) moving.set(route, { ...known, from })
+      else if (isTerminal(frame) && moving.size < limits.streamsPerSessionMax)
+        moving.set(route, { route, from, open: null })
     }
     return moving
   }

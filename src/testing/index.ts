@@ -11,6 +11,8 @@ export * as FaultySocket from "./FaultySocket.ts"
 export * as MemoryVisitor from "./MemoryVisitor.ts"
 /** What every route store owes its hub, as a list of checks. */
 export * as RouteStoreContract from "./RouteStoreContract.ts"
+/** A runner of any of Rivet's versions that sends just what it is told, and reads as strictly as a real one. */
+export * as ScriptedRivetRunner from "./ScriptedRivetRunner.ts"
 /** A runner that sends just the bytes it is told. */
 export * as ScriptedRunner from "./ScriptedRunner.ts"
 /** Gateway, bus, hub, routes and runner in memory. */

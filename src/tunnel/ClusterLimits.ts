@@ -179,5 +179,17 @@ export const clusterLimits = {
     unit: "ms",
     why: "a hub that has been without its bus for so long sends its runners elsewhere; a server that restarts, or another of its cluster, is back before that",
     enforcedBy: "hub/BusLoss.ts"
+  },
+  publishAttempts: {
+    value: 3,
+    unit: "count",
+    why: "a relay tries a failed publish again before it reports the stream broken",
+    enforcedBy: "hub/Relay.ts"
+  },
+  relaysUnconfirmedMax: {
+    value: 64,
+    unit: "count",
+    why: "reads of one runner whose last frames wait for the bus to confirm them; beyond it nothing more is read from that runner",
+    enforcedBy: "hub/Uplink.ts"
   }
 } as const satisfies Readonly<Record<string, Limit>>

@@ -45,7 +45,9 @@ export const AbortCode = Wire.enumeration({
   /** The actor could not be started in time. The request reached no runner. */
   actor_not_ready: 14,
   /** The actor stopped with the stream open. */
-  actor_stopped: 15
+  actor_stopped: 15,
+  /** The request's body, or a message, is larger than the runner's wire carries. It reached no runner. */
+  too_large: 16
 })
 export type AbortCode = typeof AbortCode.Type
 

@@ -1,11 +1,12 @@
 /**
  * Every maximum there is. Each entry says why this number and which file enforces it; `docs/limits.md` is compared with this table by a test.
  *
- * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`.
+ * A queue, table, buffer, retry or wait without an entry here is a fault. Durations are in milliseconds. Those of actors stand in `ActorLimits.ts`, those of the bus in `ClusterLimits.ts`.
  */
 
 import { actorLimits } from "./ActorLimits.ts"
 import { clusterLimits } from "./ClusterLimits.ts"
+import { rivetLimits } from "./RivetLimits.ts"
 
 /** One limit: the number, its unit, the reason for it, and the file under `src/` that enforces it. */
 export interface Limit {
@@ -77,7 +78,7 @@ export const table = {
   framesHeldMax: {
     value: 65_536,
     unit: "frames",
-    why: "unread WebSocket fragments of one stream, at a runner and at a gateway: credit counts bytes, and empty messages have none",
+    why: "unread WebSocket fragments of one stream, at a runner, a gateway and, of Rivet's, a hub: credit counts bytes, and empty messages have none",
     enforcedBy: "runner/WebSocketStream.ts"
   },
   socketHighWaterBytes: {
@@ -86,23 +87,11 @@ export const table = {
     why: "unsent bytes in a socket above which its writer waits, so that control frames overtake in our queue and not behind the kernel's",
     enforcedBy: "socket/MessageSocket.ts"
   },
-  publishAttempts: {
-    value: 3,
-    unit: "count",
-    why: "a relay tries a failed publish again before it reports the stream broken",
-    enforcedBy: "hub/Relay.ts"
-  },
   lastWordMs: {
     value: 1_000,
     unit: "ms",
     why: "how often the end of a stream is told again while the bus cannot; for a lease, then whoever does not hear it is gone",
     enforcedBy: "gateway/Gateway.ts"
-  },
-  relaysUnconfirmedMax: {
-    value: 64,
-    unit: "count",
-    why: "reads of one runner whose last frames wait for the bus to confirm them; beyond it nothing more is read from that runner",
-    enforcedBy: "hub/Uplink.ts"
   },
   routesMax: {
     value: 131_072,
@@ -194,6 +183,7 @@ export const table = {
     why: "nothing received for this long: the connection is dead. Two pings may be lost",
     enforcedBy: "protocol/Heartbeat.ts"
   },
+  ...rivetLimits,
   reconnectFirstMs: {
     value: 200,
     unit: "ms",
@@ -308,8 +298,8 @@ export const table = {
     why: "how long open streams may finish after the first SIGTERM",
     enforcedBy: "server/Server.ts"
   },
-  ...clusterLimits,
-  ...actorLimits
+  ...actorLimits,
+  ...clusterLimits
 } as const satisfies Readonly<Record<string, Limit>>
 
 /** The names of all limits. */

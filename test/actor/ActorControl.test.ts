@@ -185,6 +185,27 @@ describe("creating", () => {
   )
 })
 
+it.effect("names that runners announce are remembered up to a number", () =>
+  Effect.gen(function* () {
+    const control = yield* ActorControl
+    yield* new TestRunner({
+      actorNames: new Map([
+        ["a", "1"],
+        ["b", "2"],
+        ["c", "3"]
+      ])
+    }).connect()
+    yield* new TestRunner({
+      key: "two",
+      actorNames: new Map([
+        ["a", "4"],
+        ["d", "5"]
+      ])
+    }).connect()
+    assert.deepStrictEqual(Object.fromEntries(yield* control.names), { a: "4", b: "2" })
+  }).pipe(on({ actorNamesMax: 2 }))
+)
+
 describe("placement", () => {
   it.effect(
     "the highest version is first, among equals the one with most free slots, and nobody beyond its slots",

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import { ActorControl, type ActorControlOptions } from "../../src/actor/ActorControl.ts"
 import type { SessionId } from "../../src/tunnel/Envelope.ts"
@@ -424,19 +424,20 @@ describe("a runner that is gone", () => {
     }).pipe(on())
   )
 
-  it.effect("told so after the threshold: at once", () =>
-    Effect.gen(function* () {
-      const { control, runner, session } = yield* oneRunning()
-      const other = new TestRunner({ key: "two" })
-      yield* other.connect()
-      yield* runner.disconnect
-      // A control plane with a long patience of its own.
-      yield* pass(limits.runnerLostMs - 1)
-      yield* control.lost(session)
-      yield* control.lost(session)
-      yield* pass(1)
-      assert.deepStrictEqual(other.take(), ["start 1"])
-    }).pipe(on())
+  it.effect(
+    "told so later, its threshold counts from when its connection ended, and telling it twice changes nothing",
+    () =>
+      Effect.gen(function* () {
+        const { control, runner, session } = yield* oneRunning()
+        const other = new TestRunner({ key: "two" })
+        yield* other.connect()
+        yield* runner.disconnect
+        yield* pass(limits.runnerLostMs - 1)
+        yield* control.lost(session)
+        yield* control.lost(session)
+        yield* pass(1)
+        assert.deepStrictEqual(other.take(), ["start 1"])
+      }).pipe(on())
   )
 
   it.effect("leaving, it takes nothing new, each actor is told to stop, and goes elsewhere as it does", () =>
@@ -521,6 +522,29 @@ describe("a runner that is gone", () => {
       yield* pass(limits.runnerGoneMs)
       assert.strictEqual((yield* control.runners).length, 0)
     }).pipe(on())
+  )
+
+  it.effect(
+    "two processes with one key take its connection from each other: said loudly, once, and not of one reconnect",
+    () => {
+      const said: Array<string> = []
+      const listen = Logger.make(({ message }) => {
+        said.push(String(message))
+      })
+      return Effect.gen(function* () {
+        const one = new TestRunner()
+        const two = new TestRunner()
+        yield* one.connect()
+        yield* two.connect()
+        yield* pass(limits.runnerTakeoverWindowMs + 1)
+        yield* one.connect()
+        yield* two.connect()
+        assert.deepStrictEqual(said, [])
+        for (let i = 0; i < 3; i++) yield* one.connect()
+        assert.strictEqual(said.length, 1)
+        assert.include(said[0], "two runner processes use one key")
+      }).pipe(on(), Effect.provide(Logger.layer([listen])))
+    }
   )
 
   it.effect("makes room for others; with every place taken one more gets an identity and no actors", () =>

@@ -280,7 +280,6 @@ describe("a control plane that was killed and begins again", () => {
       for (const blocker of blockers) yield* say(control, blocker, 0, running)(runner)
       yield* pass(1_000)
       const second = yield* create(control)
-      // Waits since later, though it was created before.
       yield* pass(1_000)
       yield* house.kill
       runner.take()

@@ -10,11 +10,9 @@ import { soon } from "../runner/FakeHub.ts"
 /** Everything in one turn of microtasks, so that `settle` is enough to let it happen. */
 export const atOnce = Layer.succeed(Turn, soon)
 
-/** The control plane on a store; in memory unless told otherwise. */
-export const controlOn = <E>(
-  options: ActorControl.ActorControlOptions = {},
-  store: Layer.Layer<ActorStore.ActorStore, E> = ActorStore.layerMemory as Layer.Layer<ActorStore.ActorStore, E>
-) => ActorControl.layer(options).pipe(Layer.provide(store), Layer.provide(atOnce))
+/** The control plane in memory. */
+export const controlOn = (options: ActorControl.ActorControlOptions = {}) =>
+  ActorControl.layer(options).pipe(Layer.provide(ActorStore.layerMemory), Layer.provide(atOnce))
 
 /** The control plane in memory, on turns that the test ends: nothing is stored or leaves before. */
 export const controlOnHeldTurns = () => {

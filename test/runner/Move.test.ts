@@ -148,6 +148,23 @@ describe("a runner whose hub does not know its session", () => {
     })
   )
 
+  it.effect("names none that it lost before they were over: nothing more would ever come of them", () =>
+    Effect.gen(function* () {
+      const hub = yield* makeFakeHub()
+      const { first, lose, runner, say } = yield* start(hub)
+      first.down(route(1), get("/say"))
+      yield* say("begun")
+      first.say({ _tag: "Reset", route: route(1), code: "unknown_route" })
+      yield* settle
+      assert.strictEqual(runner.countsUnsafe().openStreams, 0)
+      yield* lose(first)
+      const second = yield* hub.accept({ welcome: { hub: "hub-2" } })
+      assert.deepStrictEqual(second.hello.streams, [])
+      yield* settle
+      assert.deepStrictEqual(yield* Queue.clear(second.frames), [])
+    })
+  )
+
   it.effect("names none where it has forgotten what the old hub may not have heard, and they end", () =>
     Effect.gen(function* () {
       const hub = yield* makeFakeHub()

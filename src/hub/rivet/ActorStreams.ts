@@ -1,47 +1,19 @@
 /**
- * Streams that are meant for an actor: finds out which runner hosts it, starting or waking it where need be, and gives the stream to that runner. Keeps
- * the list of WebSockets whose actor is away, so that it is told of them when it starts. Next: `RivetPeer.ts`, the runner; `ActorControl.ts`, who says where.
+ * Streams that are meant for an actor: finds out which runner hosts it, starting or waking it where need be, and gives the stream to that runner.
+ * Next: `RivetPeer.ts`, the runner; `LastingSockets.ts`, WebSockets whose actor is away; `ActorControl.ts`, who says where an actor is.
  */
-import { Clock, Effect } from "effect"
+import { Deferred, Effect } from "effect"
 import type { ActorControl, ActorError, Placement } from "../../actor/ActorControl.ts"
-import type { NumberedCommand } from "../../actor/ActorMessage.ts"
-import * as Subject from "../../bus/Subject.ts"
-import type { Downlink, RouteKey, SessionId, Wake } from "../../tunnel/Envelope.ts"
+import type { Downlink, SessionId, Wake } from "../../tunnel/Envelope.ts"
 import { type AbortCode, absurd } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
 import type { ActorStreams, DownlinkHandler } from "../Downlink.ts"
 import type { HubParts } from "../HubParts.ts"
-import { endStream, openStream, type Session } from "../Session.ts"
+import type { Session } from "../Session.ts"
+import type { LastingSocket, LastingSockets, RivetHost } from "./LastingSockets.ts"
 import { RivetPeer } from "./RivetPeer.ts"
-import { RivetStream, type StreamActor } from "./RivetStream.ts"
-
-/** A visitor's WebSocket whose actor is away. */
-interface Sleeper {
-  readonly route: RouteKey
-  readonly actorId: string
-  /** The place of its next message, once its gateway has said it. */
-  index: number | undefined
-  heardAtMs: number
-}
-
-/** What the connections of Rivet runners need of the streams of their actors. */
-export interface RivetStreams extends ActorStreams {
-  /** A WebSocket's actor is away; its gateway will be told next. */
-  readonly fallAsleep: (stream: RivetStream) => void
-  /** Writes commands to a runner. An actor that starts is told of the WebSockets that wait for it, and gets their routes before it can answer. */
-  readonly command: (session: Session, peer: RivetPeer, commands: ReadonlyArray<NumberedCommand>) => void
-  /** Puts a WebSocket on its actor again after its runner's connection was lost. */
-  readonly putBack: (session: Session, peer: RivetPeer, stream: RivetStream) => void
-  /** Forgets the sleepers of gateways that were silent for a lease. */
-  readonly sweep: () => void
-  /** WebSockets whose actor is away. */
-  readonly sleepers: () => number
-}
-
-/** A WebSocket that was asleep, as it goes on with this generation of its actor. */
-const socketOf = (peer: RivetPeer, route: RouteKey, { actorId, generation }: StreamActor) =>
-  new RivetStream(route, { actorId, generation }, "websocket", peer.held, true)
+import { RivetStream } from "./RivetStream.ts"
 
 const abortCode = (error: ActorError): AbortCode => {
   switch (error.reason) {
@@ -62,221 +34,136 @@ const abortCode = (error: ActorError): AbortCode => {
   }
 }
 
-/** After this long without an actor the gateway is told at least that somebody has its stream. */
-const firstWordMs = 1_000
+/** An actor and the runner that has it, where that runner is here. */
+interface Found {
+  readonly placement: Placement
+  readonly host: RivetHost | undefined
+}
 
 /** The streams of actors of one hub. */
-export const makeActorStreams = Effect.fnUntraced(function* (
+export const makeActorStreams = (
   parts: HubParts,
   control: ActorControl["Service"],
+  lasting: LastingSockets,
   downlink: DownlinkHandler,
   sessionOf: (id: SessionId) => Session | undefined
-) {
-  const clock = yield* Clock.Clock
-  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const waiting = new RouteMap<{ givenUp: boolean }>()
-  const sleepers = new RouteMap<Sleeper>()
-  const byActor = new Map<string, Set<Sleeper>>()
+): ActorStreams => {
+  /** Streams that wait for their actor, and how each is told that its gateway gave it up. */
+  const waiting = new RouteMap<Deferred.Deferred<void>>()
 
-  const remember = (sleeper: Sleeper) => {
-    const known = sleepers.get(sleeper.route)
-    if (known !== undefined) forget(known)
-    else if (sleepers.size >= limits.sleepersMax) return false
-    sleepers.set(sleeper.route, sleeper)
-    const others = byActor.get(sleeper.actorId)
-    if (others === undefined) byActor.set(sleeper.actorId, new Set([sleeper]))
-    else others.add(sleeper)
-    return true
-  }
-
-  const forget = (sleeper: Sleeper) => {
-    sleepers.delete(sleeper.route)
-    const others = byActor.get(sleeper.actorId)
-    others?.delete(sleeper)
-    if (others?.size === 0) byActor.delete(sleeper.actorId)
-  }
-
-  const hostOf = ({ runner }: Placement): { readonly session: Session; readonly peer: RivetPeer } | undefined => {
+  const hostOf = ({ runner }: Placement): RivetHost | undefined => {
     const session = sessionOf(runner)
     return session?.peer instanceof RivetPeer ? { session, peer: session.peer } : undefined
   }
 
   /** Says in time that somebody has the stream, while its actor is being started. */
-  const firstWord = ({ replyTo, route }: Downlink | Wake) =>
-    Effect.sleep(firstWordMs).pipe(
-      Effect.andThen(bus.publish(replyTo, [parts.uplink(null, route, 0, { _tag: "Credit", bytes: 0 })], "each")),
+  const firstWord = ({ replyTo, route }: Downlink | Wake) => {
+    const word = parts.uplink(null, route, 0, { _tag: "Credit", bytes: 0 })
+    return Effect.sleep(limits.firstWordMs).pipe(
+      Effect.andThen(parts.bus.publish(replyTo, [word], "each")),
       Effect.ignore
     )
-  const { bus } = parts
+  }
 
-  const place = Effect.fnUntraced(function* (asked: Downlink | Wake, actorId: string) {
+  const find = Effect.fnUntraced(function* (asked: Downlink | Wake, actorId: string) {
     const word = yield* Effect.forkChild(firstWord(asked))
-    return yield* control
+    const placement = yield* control
       .place(actorId, { wait: true })
       .pipe(Effect.ensuring(Effect.sync(() => word.interruptUnsafe())))
+    const found: Found = { placement, host: hostOf(placement) }
+    return found
   })
 
-  /** Runs `work` for a stream that waits for its actor, beside everything else, unless the gateway gives it up. */
+  /** Waits for the actor beside everything else, and ends with `use`, unless the gateway gives the stream up meanwhile. */
   const whileWaiting = (
     asked: Downlink | Wake,
-    work: (entry: { readonly givenUp: boolean }) => Effect.Effect<void, ActorError>
+    finding: Effect.Effect<Found | undefined, ActorError>,
+    use: (found: Found & { readonly host: RivetHost }) => Effect.Effect<void>
   ): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (waiting.size >= limits.actorOpensMax) {
         return downlink.refuse(asked, "overloaded", "too many requests wait for their actors")
       }
-      const entry = { givenUp: false }
-      waiting.set(asked.route, entry)
+      const givenUp = Deferred.makeUnsafe<void>()
+      waiting.set(asked.route, givenUp)
+      const leave = Effect.sync(() => {
+        if (waiting.get(asked.route) === givenUp) waiting.delete(asked.route)
+      })
       parts.runFork(
-        work(entry).pipe(
-          Effect.catchTag("ActorError", (error) =>
-            entry.givenUp ? Effect.void : downlink.refuse(asked, abortCode(error), error.reason)
-          ),
-          Effect.ensuring(
-            Effect.sync(() => {
-              if (waiting.get(asked.route) === entry) waiting.delete(asked.route)
-            })
-          )
+        Effect.raceFirst(finding, Effect.as(Deferred.await(givenUp), undefined)).pipe(
+          Effect.ensuring(leave),
+          Effect.flatMap((found) => {
+            if (found === undefined) return Effect.void
+            const { host, placement } = found
+            if (host !== undefined) return use({ host, placement })
+            return downlink.refuse(asked, "actor_not_ready", "the actor's runner is not here")
+          }),
+          Effect.catchTag("ActorError", (error) => downlink.refuse(asked, abortCode(error), error.reason))
         )
       )
       return Effect.void
     })
 
-  const open = (asked: Downlink) =>
-    whileWaiting(
-      asked,
-      Effect.fnUntraced(function* (entry) {
-        const actorId = asked.actor === "" ? yield* control.autostart(asked.name) : asked.actor
-        if (actorId === null) {
-          return yield* downlink.refuse(asked, "no_runner", `runners of ${asked.name} are reached by their actors`)
-        }
-        const placement = yield* place(asked, actorId)
-        const host = hostOf(placement)
-        if (entry.givenUp) return
-        if (host === undefined)
-          return yield* downlink.refuse(asked, "actor_not_ready", "the actor's runner is not here")
-        yield* downlink.openOn(host.session, { ...asked, actor: actorId })
-      })
+  const open = (asked: Downlink): Effect.Effect<void> => {
+    const finding = Effect.gen(function* () {
+      const actorId = asked.actor === "" ? yield* control.autostart(asked.name) : asked.actor
+      if (actorId !== null) return yield* find(asked, actorId)
+      yield* downlink.refuse(asked, "no_runner", `runners of ${asked.name} are reached by their actors`)
+      return undefined
+    })
+    return whileWaiting(asked, finding, ({ host, placement }) =>
+      downlink.openOn(host.session, { ...asked, actor: placement.actorId })
     )
-
-  /** Gives a route back to a WebSocket. Its gateway is still to be told: `tellAttached`. */
-  const admit = (session: Session, peer: RivetPeer, sleeper: Sleeper, stream: RivetStream) =>
-    parts.routes.issue(sleeper.route, session.id).pipe(
-      Effect.map(() => {
-        forget(sleeper)
-        openStream(parts.streams, sleeper.route, session)
-        stream.goOnAt(sleeper.index ?? 0)
-        peer.streams.set(sleeper.route, stream)
-        return true
-      }),
-      // Full: it goes on sleeping, and its gateway asks again. Taken: it is attached already.
-      Effect.catch(() => Effect.succeed(false))
-    )
-
-  /** The gateway may go on, and says at which place before it does. */
-  const tellAttached = (session: Session, route: RouteKey) => {
-    const credit = parts.uplink(session, route, 0, { _tag: "Credit", bytes: limits.windowBytesInitial })
-    return Effect.ignore(bus.publish(Subject.ofGateway(parts.namespace, route.gatewayId), [credit], "each"))
   }
 
-  const attach = (session: Session, peer: RivetPeer, sleeper: Sleeper, stream: RivetStream) =>
-    Effect.flatMap(admit(session, peer, sleeper, stream), (admitted) =>
-      admitted ? tellAttached(session, sleeper.route) : Effect.void
-    )
+  /** Its gateway speaks of one that somebody has: after it was attached, to say where it goes on; else because it did not hear of that. */
+  const wakeAttached = (socket: LastingSocket, place: number) => {
+    const { host, stream } = socket
+    if (stream.placeDue) return stream.goOnAt(place)
+    socket.place = place
+    stream.sleepSoon()
+    host?.peer.enlist(stream)
+  }
+
+  const attach = (socket: LastingSocket, { host, placement }: Found & { readonly host: RivetHost }) =>
+    Effect.gen(function* () {
+      const { stream } = socket
+      const { actorId, generation } = placement
+      const isGone = () => lasting.get(stream.route) !== socket
+      // The actor's start may have taken it along.
+      if (isGone() || (socket.host?.peer === host.peer && stream.actor.generation === generation && !stream.closed))
+        return
+      if (!(yield* lasting.awaitSleep(socket, limits.lastingSocketMs))) return
+      // The actor may have ended meanwhile: then its gateway asks again.
+      if (isGone() || control.generationUnsafe(host.session.id, actorId) !== generation) return
+      if (yield* lasting.attach(socket, host, placement.generation)) host.peer.enlist(socket.stream)
+    })
 
   const wake = (asked: Wake): Effect.Effect<void> => {
-    const attached = parts.streams.get(asked.route)
-    if (attached !== undefined) {
-      if (attached.peer instanceof RivetPeer) attached.peer.streams.get(asked.route)?.goOnAt(asked.index)
-      return Effect.void
-    }
-    const { actor: actorId, index, route } = asked
-    const known = sleepers.get(route)
-    const sleeper = known ?? { route, actorId, index, heardAtMs: nowMs() }
-    sleeper.index = index
-    if (known === undefined && !remember(sleeper)) {
+    const { actor, index, route } = asked
+    const known = lasting.get(route)
+    if (known?.host !== undefined && !known.stream.closed) return Effect.sync(() => wakeAttached(known, index))
+    const socket = known ?? lasting.enter(RivetStream.asleep(route, actor), undefined)
+    if (socket === undefined) {
       return downlink.refuse(asked, "overloaded", "too many WebSockets wait for their actors")
     }
-    return whileWaiting(
-      asked,
-      Effect.fnUntraced(function* (entry) {
-        const placement = yield* place(asked, actorId).pipe(Effect.tapError(() => Effect.sync(() => forget(sleeper))))
-        const host = hostOf(placement)
-        if (entry.givenUp || sleepers.get(route) !== sleeper) return
-        if (host === undefined) {
-          forget(sleeper)
-          return yield* downlink.refuse(asked, "actor_not_ready", "the actor's runner is not here")
-        }
-        host.peer.enqueue(attach(host.session, host.peer, sleeper, socketOf(host.peer, route, placement)))
-      })
+    socket.place = index
+    const finding = Effect.tapError(find(asked, socket.actorId), (error) =>
+      // Anything else may pass, and its gateway asks again.
+      Effect.sync(() => abortCode(error) === "actor_not_found" && lasting.forget(socket))
     )
+    return whileWaiting(asked, finding, (found) => attach(socket, found))
   }
 
-  /** Writes one command. The routes of those that wait are issued before, and their gateways told after the actor was. */
-  const order = Effect.fnUntraced(function* (session: Session, peer: RivetPeer, numbered: NumberedCommand) {
-    const { command } = numbered
-    if (command._tag === "StopActor") return peer.say({ _tag: "Commands", commands: [numbered] })
-    const { checkpoint } = numbered
-    // Looked up now: a list made when the start was decided would destroy whoever fell asleep since.
-    const waiters = [...(byActor.get(checkpoint.actorId) ?? [])]
-    const admitted: Array<RouteKey> = []
-    for (const sleeper of waiters) {
-      const { route } = sleeper
-      if (yield* admit(session, peer, sleeper, socketOf(peer, route, checkpoint))) admitted.push(route)
-    }
-    peer.say({ _tag: "Commands", commands: [{ ...numbered, command: { ...command, hibernating: admitted } }] })
-    for (const route of admitted) yield* tellAttached(session, route)
-  })
-
-  /** The gateway hears that its visitor sleeps, and at once that it may go on: so it repeats what was not acknowledged. */
-  const rouse = Effect.fnUntraced(function* (session: Session, peer: RivetPeer, stream: RivetStream) {
-    const { route } = stream
-    if (peer.streams.get(route) !== stream || !stream.sleeps) return
-    const { frame, index } = stream.rearm()
-    streams.fallAsleep(stream)
-    const sleeper = sleepers.get(route)
-    const claimant = { session: session.id, generation: session.generation }
-    const { broken, ended } = yield* parts.relay(claimant, [parts.uplink(session, route, index, frame)])
-    if (broken.length > 0) {
-      peer.forget(route)
-      return yield* parts.onBroken(session, broken)
-    }
-    // Not forgotten like others: what waits in it waits on.
-    peer.streams.delete(route)
-    endStream(parts.streams, route)
-    if (ended.length > 0 && sleeper !== undefined) yield* attach(session, peer, sleeper, stream)
-  })
-
-  const streams: RivetStreams = {
+  return {
     open,
     wake,
     giveUp: (route) => {
-      const entry = waiting.get(route)
-      if (entry !== undefined) entry.givenUp = true
-      const sleeper = sleepers.get(route)
-      if (sleeper !== undefined) forget(sleeper)
+      const givenUp = waiting.get(route)
+      if (givenUp !== undefined) Deferred.doneUnsafe(givenUp, Effect.void)
+      const socket = lasting.get(route)
+      if (socket?.host === undefined && socket !== undefined) lasting.forget(socket)
     },
-    fallAsleep: ({ actor, route }) => {
-      remember({ route, actorId: actor.actorId, index: undefined, heardAtMs: nowMs() })
-    },
-    command: (session, peer, commands) => {
-      for (const command of commands) peer.enqueue(order(session, peer, command))
-    },
-    putBack: (session, peer, stream) => peer.enqueue(rouse(session, peer, stream)),
-    renew: (gatewayId) => {
-      const now = nowMs()
-      for (const sleeper of sleepers.values()) {
-        if (sleeper.route.gatewayId === gatewayId) sleeper.heardAtMs = now
-      }
-    },
-    sweep: () => {
-      const now = nowMs()
-      for (const sleeper of [...sleepers.values()]) {
-        if (now - sleeper.heardAtMs >= limits.leaseMs) forget(sleeper)
-      }
-    },
-    sleepers: () => sleepers.size
+    renew: (gatewayId) => lasting.renew(gatewayId)
   }
-
-  return streams
-})
+}

@@ -3,7 +3,7 @@
  * wrong costs more than its own stream or message; only sustained abuse costs the connection.
  */
 import { Clock, Deferred, Effect, Random } from "effect"
-import type { RunnerIntroduction, RunnerPort } from "../../actor/ActorControl.ts"
+import type { ActorControl, RunnerIntroduction, RunnerPort } from "../../actor/ActorControl.ts"
 import type { Checkpoint } from "../../actor/ActorMessage.ts"
 import * as RivetId from "../../actor/RivetId.ts"
 import type { RivetVersion, TunnelUp, Up } from "../../protocol/rivet/Exchange.ts"
@@ -14,13 +14,14 @@ import { limits } from "../../tunnel/Limits.ts"
 import type { HubParts } from "../HubParts.ts"
 import { type Judgement, makeJudge } from "../Judge.ts"
 import { closed, readUntilEnd } from "../RunnerConnection.ts"
-import type { Connection, ConnectionEnd, Session } from "../Session.ts"
+import type { Connection, ConnectionEnd } from "../Session.ts"
 import { makeActorChannel } from "./ActorChannel.ts"
+import { makeActorCommands } from "./ActorCommands.ts"
+import type { LastingSockets } from "./LastingSockets.ts"
 import { codeOf, type RivetReason, reasonOf } from "./RivetClose.ts"
-import type { RivetParts } from "./RivetHandshake.ts"
 import type { RivetPeer } from "./RivetPeer.ts"
 
-/** What is known of the runner when its connection begins. */
+/** What is known of the runner when its connection begins, and who there is beside it. */
 export interface RivetConnectionOptions {
   readonly peer: RivetPeer
   readonly version: RivetVersion
@@ -29,58 +30,62 @@ export interface RivetConnectionOptions {
   readonly seen: ReadonlyArray<Checkpoint>
   /** What came in one read with its init. */
   readonly rest: ReadonlyArray<SocketMessage>
-  readonly welcome: (session: Session) => void
+  readonly welcome: () => void
+  readonly control: ActorControl["Service"]
+  readonly lasting: LastingSockets
 }
 
 /** The text of a close frame: Rivet's reason, and an id to find it by in the log. */
 export const closeText = (reason: RivetReason): Effect.Effect<string> =>
   Effect.map(RivetId.NewUnique, (newUnique) => `${reason}#${RivetId.make(newUnique())}`)
 
-/** Pings in Rivet's beat; ends when the answers stay out. */
-const pinging = Effect.fnUntraced(function* (peer: RivetPeer, answeredAtMs: () => number) {
+const monotonicMs = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/**
+ * Pings in Rivet's beat; ends when the runner stays silent. While a large message is on its way to it, pings stand behind that and cannot be
+ * answered: such a time does not count, within its own limit.
+ */
+const pinging = Effect.fnUntraced(function* ({ wire }: RivetPeer, heardAtMs: () => number) {
   const clock = yield* Clock.Clock
+  let freeAtMs = monotonicMs(clock)
+  let excusedAtMs = freeAtMs
   for (;;) {
-    yield* Effect.sleep(limits.rivetPingMs + (yield* Random.nextIntBetween(0, 128)))
-    if (monotonicMs(clock) - answeredAtMs() > limits.rivetPongMs) return
-    peer.ping(clock.currentTimeMillisUnsafe())
+    yield* Effect.sleep(limits.rivetPingMs + (yield* Random.nextIntBetween(0, limits.rivetPingJitterMs)))
+    const now = monotonicMs(clock)
+    if (!wire.blocked) freeAtMs = now
+    else if (now - freeAtMs <= limits.rivetStallMs) excusedAtMs = now
+    if (now - Math.max(heardAtMs(), excusedAtMs) > limits.rivetPongMs) return
+    wire.ping(clock.currentTimeMillisUnsafe())
   }
 })
 
-const monotonicMs = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-
-/** Serves until the socket closes, the pings stay unanswered, the runner is judged, or somebody dismisses the connection. */
+/** Serves until the socket closes, the runner falls silent, is judged, or somebody dismisses the connection. */
 export const serveRivet = Effect.fnUntraced(function* (
   parts: HubParts,
-  rivet: RivetParts,
   { generation, place, session, socket }: Connection,
   options: RivetConnectionOptions
 ) {
-  const { peer, version } = options
-  const { control, kv, streams } = rivet
+  const { control, lasting, peer, runner, version } = options
+  const { mark } = version
+  const host = { session, peer }
   const clock = yield* Clock.Clock
   const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
   const claimant = { session: session.id, generation }
-  let answeredAtMs = monotonicMs(clock)
+  let heardAtMs = monotonicMs(clock)
 
-  const channel = makeActorChannel(parts, {
-    session,
-    peer,
-    numbers: peer.numbers,
-    mark: version.mark,
-    control,
-    kv,
-    welcome: () => options.welcome(session)
-  })
+  const channel = makeActorChannel({ host, mark, control, welcome: options.welcome })
+  const isCurrent = () => session.generation === generation && session.socket === socket
   const port: RunnerPort = {
-    command: (commands) =>
-      streams.command(session, peer, version.mark === 1 ? commands.map((one) => peer.numbers.number(one)) : commands),
+    command: makeActorCommands({ host, lasting, mark, isCurrent, runFork: parts.runFork }),
     ended: (placement, hibernates) => peer.actorEnded(placement, hibernates)
   }
 
   /** A frame of an answer. One for a stream that is not with this runner goes to the Relay alone, which knows why. */
   const onFrame = ({ acknowledgement, frame, route }: TunnelUp, strays: Array<Uplink>) => {
-    if (acknowledgement !== null) peer.sayBytes(acknowledgement)
-    if (!peer.take(route, frame)) strays.push(parts.uplink(session, route, 0, frame))
+    if (acknowledgement !== null) peer.wire.sayBytes(acknowledgement)
+    // Given up here, and its gateway is still to be told: nothing of it may get there before.
+    if (peer.take(route, frame) || parts.streams.get(route) === session) return
+    strays.push(parts.uplink(session, route, 0, frame))
   }
 
   const decode = (message: SocketMessage): Up | string | undefined => {
@@ -94,6 +99,7 @@ export const serveRivet = Effect.fnUntraced(function* (
   }
 
   const read = Effect.fnUntraced(function* (batch: ReadonlyArray<SocketMessage>) {
+    heardAtMs = monotonicMs(clock)
     const strays: Array<Uplink> = []
     const faults: Array<string> = []
     for (const message of batch) {
@@ -109,32 +115,32 @@ export const serveRivet = Effect.fnUntraced(function* (
           break
         case "TunnelAck":
           // No route is asked for: it says nothing about any.
-          if (up.acknowledgement !== null) peer.sayBytes(up.acknowledgement)
+          if (up.acknowledgement !== null) peer.wire.sayBytes(up.acknowledgement)
           break
-        case "Actor": {
-          if (up.message._tag === "Pong" || up.message._tag === "RunnerPing") answeredAtMs = monotonicMs(clock)
-          const fault = yield* channel(up.message)
-          if (fault !== undefined) faults.push(fault)
+        case "Actor":
+          yield* channel(up.message)
           break
-        }
         default:
           absurd(up)
       }
     }
     return yield* judge(yield* parts.relay(claimant, strays), faults)
   })
+  /** Reads on only as the runner takes what it is told in answer: who floods us with questions and reads nothing is not read from either. */
   const readWhole = (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>
-    Effect.uninterruptible(read(batch))
+    Effect.tap(Effect.uninterruptible(read(batch)), () => (peer.wire.choked ? peer.wire.writable : Effect.void))
 
   const heartbeat: Effect.Effect<ConnectionEnd> =
-    version.mark === 1
+    mark === 1
       ? Effect.never
       : Effect.as(
-          pinging(peer, () => answeredAtMs),
+          pinging(peer, () => heardAtMs),
           closed("heartbeat_timeout")
         )
 
-  const serving = control.attach(session.id, options.runner, port, options.seen).pipe(
+  const serving = control.attach(session.id, runner, port, options.seen).pipe(
+    // Actors may have ended while there was nobody to tell.
+    Effect.tap(() => Effect.sync(() => peer.reconcile((actorId) => control.generationUnsafe(session.id, actorId)))),
     Effect.andThen(options.rest.length === 0 ? Effect.succeed(undefined) : readWhole(options.rest)),
     Effect.flatMap((judgement) =>
       judgement === undefined ? readUntilEnd(socket, readWhole) : Effect.succeed(closed(judgement))
@@ -144,10 +150,9 @@ export const serveRivet = Effect.fnUntraced(function* (
   const end = yield* Effect.raceAllFirst([serving, heartbeat, Effect.map(Deferred.await(place.dismissed), closed)])
   if (end._tag === "Gone") return end
   if (end.reason === "fenced") {
-    const { key, name } = options.runner
     yield* Effect.logWarning(
       "a newer connection with the same runner key took over: two processes with one key would do so for ever"
-    ).pipe(Effect.annotateLogs({ runner: name, key }))
+    ).pipe(Effect.annotateLogs({ runner: runner.name, key: runner.key }))
   }
   const reason = reasonOf[end.reason]
   socket.closeUnsafe(codeOf(reason), yield* closeText(reason))

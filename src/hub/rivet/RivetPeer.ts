@@ -2,101 +2,98 @@
  * What a hub says to a runner that speaks one of Rivet's versions, and what it keeps of the streams it gave to it: requests are gathered and go down
  * whole, messages are joined, each message of a stream has its number, and answers wait until their gateway will take them.
  *
- * Synchronous and owned by the session, so that it outlives a socket. Next: `RivetStream.ts`, one stream; `RivetPump.ts`, which publishes.
+ * Synchronous and owned by the session, so that it outlives a socket. Next: `RivetStream.ts`, one stream; `RivetWire.ts`, which writes; `RivetPump.ts`,
+ * which publishes.
  */
 import { Effect } from "effect"
-import type { Placement } from "../../actor/ActorControl.ts"
+import type { ActorKv } from "../../actor/ActorKv.ts"
 import type { ActorDownlink } from "../../actor/ActorMessage.ts"
-import type { Down, RivetVersion, WholeRequestFrame } from "../../protocol/rivet/Exchange.ts"
-import type { DownFrame, LinkFrame } from "../../protocol/Wayleave1.ts"
+import type { RivetVersion, WholeRequestFrame } from "../../protocol/rivet/Exchange.ts"
+import type { DownFrame } from "../../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../../socket/MessageSocket.ts"
 import type { RouteKey } from "../../tunnel/Envelope.ts"
 import { Fifo } from "../../tunnel/Fifo.ts"
-import {
-  type AbortCode,
-  absurd,
-  opensRoute,
-  type RequestFrame,
-  type ResponseFrame,
-  weightBytes
-} from "../../tunnel/Frame.ts"
+import { type AbortCode, absurd, opensRoute, type RequestFrame, type ResponseFrame } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
-import type { ActorDownFrame, IndexedFrame, Peer, Session } from "../Session.ts"
+import type { ActorDownFrame, IndexedFrame, Peer } from "../Session.ts"
 import { CommandNumbers } from "./CommandNumbers.ts"
-import { asleep, type HeldBytes, RivetStream } from "./RivetStream.ts"
-
-const whole = { binary: true, finish: true } as const
-
-interface Queued {
-  readonly frame: LinkFrame<WholeRequestFrame>
-  readonly actorId: string
-  /** What the gateway is granted once this has left. */
-  readonly grantBytes: number
-}
+import { abortWith, actorStopped, neverSeen, sessionLost } from "./LastWords.ts"
+import { fitForClient, type Opening } from "./RequestForm.ts"
+import { RivetStream, type SessionHeld, type StreamActor } from "./RivetStream.ts"
+import { RivetWire, type StreamMessage } from "./RivetWire.ts"
+import { StoreRequests } from "./StoreRequests.ts"
 
 /** What a peer needs of the hub around it. */
 export interface RivetPeerOptions {
+  readonly kv: ActorKv["Service"]
+  readonly runFork: (effect: Effect.Effect<void>) => void
   readonly generationOf: (actorId: string) => number
   readonly onUnencodable: (frame: DownFrame) => void
-  /** A WebSocket's actor is away and its visitor's socket stays. */
-  readonly onAsleep: (stream: RivetStream) => void
-  /** A WebSocket that can hibernate has to be put on its actor again: the runner is back, and what it missed is to be repeated. */
-  readonly onReturned: (stream: RivetStream) => void
+  readonly onUnsayable: (message: ActorDownlink) => void
+  /** The peer has nothing to do with the stream any more, and it does not sleep either. */
+  readonly onForgotten: (stream: RivetStream) => void
   readonly onEnded: Effect.Effect<void>
 }
 
-/** GET and HEAD with a body make the published client fail; of no use to an app, the body is left out. */
-const withoutNeedlessBody = (frame: Extract<RequestFrame, { readonly _tag: "RequestStart" }>) =>
-  frame.body.length > 0 && (frame.method === "GET" || frame.method === "HEAD")
-    ? { ...frame, body: frame.body.subarray(0, 0) }
-    : frame
+type Message = Extract<RequestFrame, { readonly _tag: "WebSocketMessage" }>
 
-/** The client makes a URL of it: only origin-form will do. */
-const inOriginForm = (target: string): string => (target.startsWith("/") ? target : "/")
+const isOpening = ({ frame }: DownFrame): boolean => opensRoute(frame)
 
 /** The peer of one Rivet session. */
 export class RivetPeer implements Peer {
   readonly dialect = "rivet"
+  readonly goesOnUntold = true
   readonly streams = new RouteMap<RivetStream>()
-  readonly ended: Effect.Effect<void>
-  /** Work that has to wait for others, in order: `RivetPump.ts` does it. */
-  readonly jobs = new Fifo<Effect.Effect<void>>()
-  /** What all its streams hold for gateways that do not take it yet. */
-  readonly held: HeldBytes = { bytes: 0 }
+  readonly wire: RivetWire
+  /** What all its streams hold: of requests that are not whole, and of answers that their gateways do not take yet. */
+  readonly held: SessionHeld = { requests: { bytes: 0 }, answers: { bytes: 0 } }
+  readonly stores: StoreRequests
   /** Of versions 1 to 3. */
   readonly numbers = new CommandNumbers()
   /** The last event heard of where they are numbered for the whole runner; -1 for none. */
   lastEventIndex = -1n
-  /** The session whose peer this is, once it was welcomed. */
-  session: Session | undefined
   /** Called when the pump has something to do. */
   onWork: () => void = () => {}
-  /** The session is over. */
-  over = false
+  /** An app says that its WebSocket may outlive the actor's sleep. `false`: there is no room for one more of those. */
+  onLasting: (stream: RivetStream) => boolean = () => false
+  /** Nothing of the session is left. */
+  gone = false
 
   private readonly options: RivetPeerOptions
-  private readonly queue = new Fifo<Queued>()
   private readonly line = new Fifo<RivetStream>()
-  private queuedBytes = 0
-  private version: RivetVersion | undefined
-  private socket: MessageSocket | undefined
-  private blocked = false
-  private pings = 0
-  private pingsAnswered = 0
+  /** The session is over, unless its runner comes back all the same. */
+  private over = false
+  private onDrained: () => void = () => {}
 
   constructor(options: RivetPeerOptions) {
     this.options = options
-    this.ended = Effect.suspend(() => {
-      this.over = true
-      this.onWork()
-      return options.onEnded
+    this.wire = new RivetWire({
+      onWritten: (message) => this.written(message),
+      onUnencodable: options.onUnencodable,
+      onUnsayable: options.onUnsayable
     })
+    this.stores = new StoreRequests(options.kv, this.wire, options.runFork)
   }
 
-  send(down: ActorDownFrame): boolean {
-    const { frame, route } = down
-    if (frame._tag === "RequestStart" || frame._tag === "WebSocketOpen") return this.open(down)
+  readonly ended: Effect.Effect<void> = Effect.suspend(() => {
+    this.over = true
+    for (const stream of [...this.streams.values()]) this.endFor(stream, true, sessionLost)
+    return this.options.onEnded
+  })
+
+  readonly drained: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.streams.size === 0) return resume(Effect.void)
+    this.onDrained = () => resume(Effect.void)
+  }).pipe(Effect.timeoutOption(limits.rivetLingerMs), Effect.asVoid)
+
+  finished(): void {
+    this.gone = true
+    this.onWork()
+  }
+
+  send({ actor, frame, route }: ActorDownFrame): boolean {
+    if (frame._tag === "RequestStart" || frame._tag === "WebSocketOpen") return this.open(route, actor, frame)
     const stream = this.streams.get(route)
     if (stream === undefined) return true
     switch (frame._tag) {
@@ -105,20 +102,12 @@ export class RivetPeer implements Peer {
       case "RequestTrailers":
         return this.gatherBody(stream, new Uint8Array(0), true)
       case "RequestAbort":
-        this.giveUp(stream, frame)
+        this.giveUp(stream, frame.code)
         return true
       case "WebSocketMessage":
-        if (!stream.gather(frame.data)) return this.overflow(stream)
-        if (!frame.finish) {
-          // A message has to come whole before any of it can leave, so its pieces are granted as they come; the last one when it has left.
-          stream.grant(frame.data.length)
-          this.enlist(stream)
-          return true
-        }
-        return this.write(stream, { ...frame, data: stream.takeGathered(), finish: true }, frame.data.length)
+        return this.gatherMessage(stream, frame)
       case "WebSocketClose":
-        this.write(stream, frame, 0)
-        this.forget(route)
+        this.close(stream, frame)
         return true
       case "Credit":
         stream.granted(frame.bytes)
@@ -131,22 +120,16 @@ export class RivetPeer implements Peer {
 
   withdraw(route: RouteKey): ReadonlyArray<DownFrame> {
     const stream = this.streams.get(route)
-    const unsent = stream?.unsent
-    const withdrawn: Array<DownFrame> = unsent === undefined ? [] : [{ route, index: 0, frame: unsent }]
-    const same = ({ frame }: Queued) =>
-      frame.route.requestId === route.requestId && frame.route.gatewayId === route.gatewayId
-    for (const { frame } of this.queue.length === 0 ? [] : this.queue.extract(same)) {
-      this.queuedBytes -= weightBytes(frame.frame)
-      withdrawn.push(frame)
-    }
-    if (withdrawn.some(({ frame }) => opensRoute(frame))) this.forget(route)
+    if (stream === undefined) return []
+    const withdrawn = this.retract(stream)
+    if (withdrawn.some(isOpening)) this.forget(stream)
     return withdrawn
   }
 
   reset(route: RouteKey, code: AbortCode): void {
     // A runner of good faith may speak on routes that are over; told so, published clients would only answer again.
     const stream = code === "unknown_route" ? undefined : this.streams.get(route)
-    if (stream !== undefined) this.giveUp(stream, { _tag: "RequestAbort", code })
+    if (stream !== undefined) this.giveUp(stream, code)
   }
 
   /** These runners know no going away but the end of the connection: that comes when their streams are done. */
@@ -176,87 +159,86 @@ export class RivetPeer implements Peer {
     }
   }
 
-  farewell(route: RouteKey, _unsent: boolean): IndexedFrame {
+  farewell(route: RouteKey, unsent: boolean): IndexedFrame {
     const stream = this.streams.get(route)
-    this.forget(route)
-    if (stream === undefined || !stream.sleeps) {
-      return { index: 0, frame: { _tag: "ResponseAbort", code: "session_lost", message: "the runner went away" } }
-    }
-    this.options.onAsleep(stream)
-    return stream.rearm()
+    if (stream !== undefined) this.forget(stream)
+    return { index: 0, frame: unsent ? neverSeen : sessionLost }
   }
 
   /** Goes on over this socket, in this version. What was written to the last one and not known to have arrived is made good or given up. */
-  attach(socket: MessageSocket, version: RivetVersion): void {
-    this.socket = socket
-    this.version = version
-    this.blocked = false
-    for (const stream of [...this.streams.values()]) {
-      if (stream.kind === "http" || stream.closed) continue
-      if (stream.canHibernate) {
-        this.withdraw(stream.route)
-        this.options.onReturned(stream)
-      } else if (version.mark === 2 && stream.writtenAt > this.pingsAnswered) {
-        stream.endWith({ _tag: "ResponseAbort", code: "gap", message: "messages may have been lost with a connection" })
-        this.enlist(stream)
-      }
+  attach(socket: MessageSocket, version: RivetVersion, welcome: ActorDownlink): void {
+    const { wire } = this
+    const { provesArrival } = wire
+    this.over = false
+    wire.attach(socket, version)
+    wire.say(welcome)
+    const sockets = [...this.streams.values()].filter(({ closed, kind }) => kind === "websocket" && !closed)
+    // Before anything is written: their gateways repeat what was not acknowledged, once they have slept for a moment.
+    for (const stream of sockets.filter(({ lasts }) => lasts)) {
+      wire.withdraw(stream.route)
+      stream.sleepSoon()
+      this.enlist(stream)
     }
-    this.flush()
+    for (const stream of sockets.filter(({ lasts }) => !lasts)) {
+      if (this.misses(stream, provesArrival)) this.fail(stream, "gap", "messages may have been lost with a connection")
+    }
+    wire.flush()
   }
 
   detach(socket: MessageSocket): void {
-    if (this.socket !== socket) return
-    this.socket = undefined
-    this.blocked = false
-  }
-
-  /** Says something beside the streams, now and ahead of them. Dropped without a socket: what is owed is said again after a reconnect. */
-  say(message: ActorDownlink): void {
-    this.sayNow({ _tag: "Actor", message })
-  }
-
-  /** The same, of any message. A value without a form in this version is left out. */
-  sayNow(down: Down): void {
-    const bytes = this.version?.encodeDown(down) ?? null
-    if (bytes !== null) this.socket?.sendUnsafe(bytes, whole)
-  }
-
-  /** Writes bytes that are a message already. */
-  sayBytes(bytes: Uint8Array): void {
-    this.socket?.sendUnsafe(bytes, whole)
-  }
-
-  /** Sends a ping; what was written before it has arrived once it is answered. */
-  ping(nowMs: number): void {
-    this.pings++
-    this.say({ _tag: "Ping", atMs: BigInt(nowMs) })
-  }
-
-  /** All pings so far are answered, at the latest. */
-  pong(): void {
-    this.pingsAnswered = this.pings
+    this.wire.detach(socket)
   }
 
   /** Takes a frame from the runner for a stream of its own; false where it has no such stream here. */
   take(route: RouteKey, frame: ResponseFrame): boolean {
     const stream = this.streams.get(route)
     if (stream === undefined) return false
-    if (!stream.offer(frame)) this.overflow(stream)
+    const fault = stream.offer(this.lasting(stream, frame))
+    if (fault !== undefined) this.fail(stream, fault, "more than may be kept of an answer")
     this.enlist(stream)
     return true
   }
 
   /** This generation hosts nothing any more: the runner will say no more for its streams, so it is said here. */
-  actorEnded({ actorId, generation }: Placement, hibernates: boolean): void {
-    for (const stream of [...this.streams.values()]) {
-      if (stream.actor.actorId !== actorId || stream.actor.generation !== generation) continue
-      this.withdraw(stream.route)
-      if (stream.kind === "http") {
-        stream.offer({ _tag: "ResponseAbort", code: "actor_stopped", message: "the actor stopped" })
-      } else if (hibernates && stream.sleeps) stream.offer(asleep)
-      else stream.offer({ _tag: "WebSocketClose", code: 1000, reason: "actor.stopped", hibernate: false })
-      this.enlist(stream)
-    }
+  actorEnded({ actorId, generation }: StreamActor, hibernates: boolean): void {
+    this.endStreams((actor) => actor.actorId === actorId && actor.generation === generation, hibernates)
+  }
+
+  /** Only this generation of the actor is left. What older ones had open is asleep with their actor, or over. */
+  actorStarts({ actorId, generation }: StreamActor): void {
+    this.endStreams((actor) => actor.actorId === actorId && actor.generation !== generation, true)
+  }
+
+  /** Ends the streams of actors that are not here any more. */
+  reconcile(generationOf: (actorId: string) => number | undefined): void {
+    this.endStreams((actor) => generationOf(actor.actorId) !== actor.generation, true)
+  }
+
+  /** Takes a WebSocket over that was asleep. */
+  adopt(stream: RivetStream, actor: StreamActor, place: number): void {
+    stream.attach(this.held, actor, place)
+    this.streams.set(stream.route, stream)
+  }
+
+  /** A WebSocket is asleep, and nobody's. */
+  release({ route }: RivetStream): void {
+    this.streams.delete(route)
+    if (this.streams.size === 0) this.onDrained()
+  }
+
+  /** The stream is over here. */
+  forget(stream: RivetStream): void {
+    if (this.streams.get(stream.route) !== stream) return
+    this.release(stream)
+    stream.drop()
+    this.options.onForgotten(stream)
+  }
+
+  /** The stream is over for its runner too, without what was still to come. */
+  fail(stream: RivetStream, code: AbortCode, message: string): void {
+    this.tellRunner(stream, code)
+    stream.endWith(abortWith(code, message))
+    this.enlist(stream)
   }
 
   /** The stream has something to publish. */
@@ -267,127 +249,136 @@ export class RivetPeer implements Peer {
     this.onWork()
   }
 
-  /** The next stream in line that has something to publish. */
+  /** The next stream in line. */
   nextInLine(): RivetStream | undefined {
-    const stream = this.line.shift()
-    if (stream !== undefined) stream.ready = false
-    return stream
+    for (let stream = this.line.shift(); stream !== undefined; stream = this.line.shift()) {
+      // It may have ended, or gone to another runner.
+      if (this.streams.get(stream.route) !== stream) continue
+      stream.ready = false
+      return stream
+    }
+    return undefined
   }
 
   /** Whether the pump has something to do. */
   get hasWork(): boolean {
-    return this.over || this.jobs.length > 0 || this.line.length > 0
+    return this.gone || this.line.length > 0
   }
 
-  /** Queues work for the pump. */
-  enqueue(job: Effect.Effect<void>): void {
-    this.jobs.push(job)
-    this.onWork()
-  }
-
-  /** The stream is over here. */
-  forget(route: RouteKey): void {
-    this.streams.delete(route)?.drop()
-  }
-
-  private open({ actor, frame, route }: ActorDownFrame): boolean {
-    if (frame._tag !== "RequestStart" && frame._tag !== "WebSocketOpen") return true
-    const kind = frame._tag === "RequestStart" ? "http" : "websocket"
-    const stream = new RivetStream(
-      route,
-      { actorId: actor, generation: this.options.generationOf(actor) },
-      kind,
-      this.held
-    )
+  private open(route: RouteKey, actorId: string, frame: Opening): boolean {
+    const actor = { actorId, generation: this.options.generationOf(actorId) }
+    const stream = new RivetStream(route, frame._tag === "RequestStart" ? "http" : "websocket", actor, this.held)
     this.streams.set(route, stream)
-    const opening = { ...frame, target: inOriginForm(frame.target) }
-    if (opening._tag === "RequestStart" && opening.streamed) {
-      stream.holdOpening(opening)
+    if (this.over) {
+      stream.endWith(neverSeen)
+      this.enlist(stream)
       return true
     }
-    return this.write(stream, opening._tag === "RequestStart" ? withoutNeedlessBody(opening) : opening, 0)
+    if (frame._tag === "RequestStart" && frame.streamed) {
+      stream.unsent = frame
+      this.gather(stream, frame.body)
+      return true
+    }
+    const taken = this.write(stream, fitForClient(frame))
+    if (!taken) this.forget(stream)
+    return taken
   }
 
   private gatherBody(stream: RivetStream, body: Uint8Array, finish: boolean): boolean {
     const opening = stream.unsent
     // After the whole request nothing more of it can come.
-    if (opening === undefined || opening._tag !== "RequestStart") return true
-    if (!stream.gather(body)) return this.overflow(stream)
-    if (finish) {
-      const request = { ...opening, body: stream.takeGathered(), streamed: false }
-      return this.write(stream, withoutNeedlessBody(request), 0)
+    if (opening === undefined || !this.gather(stream, body)) return true
+    if (!finish) return this.grant(stream, body.length)
+    stream.unsent = undefined
+    return this.write(stream, fitForClient({ ...opening, body: stream.gathering.take(), streamed: false }))
+  }
+
+  private gatherMessage(stream: RivetStream, frame: Message): boolean {
+    if (stream.mute || !this.gather(stream, frame.data)) return true
+    // A message has to come whole before any of it can leave, so its pieces are granted as they come; the last one when it has left.
+    if (!frame.finish) return this.grant(stream, frame.data.length)
+    return this.write(stream, { ...frame, data: stream.gathering.take(), finish: true }, frame.data.length)
+  }
+
+  /** Keeps a piece of what has to be whole. `false`: it is too much, and the stream ends. */
+  private gather(stream: RivetStream, piece: Uint8Array): boolean {
+    const fault = stream.gathering.add(piece)
+    if (fault !== undefined) this.fail(stream, fault, "more than can be kept until it is whole")
+    return fault === undefined
+  }
+
+  /** Its visitor has closed: the app hears of that behind all the visitor said, unless something of it may be missing. */
+  private close(stream: RivetStream, frame: Extract<WholeRequestFrame, { readonly _tag: "WebSocketClose" }>): void {
+    const unseen =
+      !this.wire.connected && this.misses(stream, this.wire.provesArrival) && this.retract(stream).some(isOpening)
+    if (!stream.closed && !unseen) this.write(stream, frame)
+    this.forget(stream)
+  }
+
+  /** Whether something written to the runner before may not have arrived, where that makes a difference to it or can be known. */
+  private misses(stream: RivetStream, provesArrival: boolean): boolean {
+    return (stream.lasts || provesArrival) && !this.wire.hasArrived(stream.writtenBefore)
+  }
+
+  private grant(stream: RivetStream, bytes: number): true {
+    if (bytes > 0) {
+      stream.grant(bytes)
+      this.enlist(stream)
     }
-    stream.grant(body.length)
-    this.enlist(stream)
     return true
   }
 
-  /** More than this wire carries, or than we keep: this stream pays, no other. */
-  private overflow(stream: RivetStream): boolean {
-    if (stream.unsent === undefined) this.tellGone(stream, "overflow")
-    stream.endWith({ _tag: "ResponseAbort", code: "overflow", message: "more than a message of the runner may hold" })
-    this.enlist(stream)
-    return true
-  }
-
-  /** The gateway, or we, have no more use for the stream: the runner is told, unless it never heard of it. */
-  private giveUp(stream: RivetStream, frame: Extract<RequestFrame, { readonly _tag: "RequestAbort" }>): void {
-    if (stream.unsent === undefined) this.tellGone(stream, frame.code)
-    this.forget(stream.route)
-  }
-
-  private tellGone(stream: RivetStream, code: AbortCode): void {
-    if (stream.kind === "http") this.write(stream, { _tag: "RequestAbort", code }, 0)
-    else this.write(stream, { _tag: "WebSocketClose", code: 1011, reason: "ws.downstream_closed" }, 0)
-  }
-
-  private write(stream: RivetStream, frame: WholeRequestFrame, grantBytes: number): boolean {
-    const bytes = weightBytes(frame)
-    if (this.queuedBytes + bytes > limits.linkQueueBytesMax) return false
-    this.queuedBytes += bytes
+  private write(stream: RivetStream, frame: WholeRequestFrame, grantBytes = 0): boolean {
     const { actor, route } = stream
-    this.queue.push({ frame: { route, index: stream.nextIndex(), frame }, actorId: actor.actorId, grantBytes })
-    this.flush()
-    return true
+    return this.wire.write({ route, index: stream.nextIndex(), actorId: actor.actorId, frame, grantBytes })
   }
 
-  private flush(): void {
-    const { socket, version } = this
-    if (socket === undefined || version === undefined || this.blocked || socket.closedUnsafe() !== undefined) return
-    for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift()) {
-      this.queuedBytes -= weightBytes(next.frame.frame)
-      const bytes = this.encode(version, next)
-      if (bytes === null) continue
-      const writable = socket.sendUnsafe(bytes, whole)
-      this.written(next)
-      if (!writable) return this.block(socket)
-    }
-  }
-
-  private encode(version: RivetVersion, { actorId, frame }: Queued): Uint8Array | null {
-    try {
-      return version.encodeDown({ _tag: "TunnelDown", ...frame, actorId })
-    } catch {
-      this.options.onUnencodable(frame)
-      return null
-    }
-  }
-
-  private written({ frame, grantBytes }: Queued): void {
-    const stream = this.streams.get(frame.route)
+  private written({ grantBytes, route }: StreamMessage): void {
+    const stream = this.streams.get(route)
     if (stream === undefined) return
-    stream.writtenAt = this.pings + 1
-    if (grantBytes === 0) return
-    stream.grant(grantBytes)
-    this.enlist(stream)
+    stream.writtenBefore = this.wire.nextPing
+    this.grant(stream, grantBytes)
   }
 
-  private block(socket: MessageSocket): void {
-    this.blocked = true
-    socket.whenWritableUnsafe(() => {
-      if (this.socket !== socket) return
-      this.blocked = false
-      this.flush()
-    })
+  /** An app says yes to a WebSocket: it lasts only where it can be kept. */
+  private lasting(stream: RivetStream, frame: ResponseFrame): ResponseFrame {
+    if (frame._tag !== "WebSocketOpen" || !frame.canHibernate || stream.closed) return frame
+    return { ...frame, canHibernate: this.onLasting(stream) }
+  }
+
+  /** The gateway, or we, have no more use for the stream: the runner is told, unless it never heard of it or is done with it. */
+  private giveUp(stream: RivetStream, code: AbortCode): void {
+    if (!stream.closed) this.tellRunner(stream, code)
+    this.forget(stream)
+  }
+
+  private tellRunner(stream: RivetStream, code: AbortCode): void {
+    if (this.retract(stream).some(isOpening)) return
+    if (stream.kind === "http") this.write(stream, { _tag: "RequestAbort", code })
+    else this.write(stream, { _tag: "WebSocketClose", code: 1011, reason: "ws.downstream_closed" })
+  }
+
+  /** What its runner has not seen of it, taken back. */
+  private retract(stream: RivetStream): ReadonlyArray<DownFrame> {
+    const { route, unsent } = stream
+    stream.unsent = undefined
+    const queued = this.wire.withdraw(route)
+    return unsent === undefined ? queued : [{ route, index: 0, frame: unsent }]
+  }
+
+  private endStreams(which: (actor: StreamActor) => boolean, hibernates: boolean): void {
+    for (const stream of [...this.streams.values()]) {
+      if (which(stream.actor)) this.endFor(stream, hibernates, actorStopped(stream))
+    }
+  }
+
+  /** Its runner says no more of the stream: it sleeps where it can, or ends with this, or as one that nobody saw. */
+  private endFor(stream: RivetStream, hibernates: boolean, lastWord: ResponseFrame): void {
+    if (stream.closed) return
+    const unseen = this.retract(stream).some(isOpening)
+    if (hibernates && stream.lasts) stream.sleep()
+    else if (unseen) stream.endWith(neverSeen)
+    else stream.end(lastWord)
+    this.enlist(stream)
   }
 }

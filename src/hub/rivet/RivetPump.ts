@@ -8,64 +8,76 @@ import { weightBytes } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import type { HubParts } from "../HubParts.ts"
 import { makeJudge } from "../Judge.ts"
-import type { Session } from "../Session.ts"
+import type { Relayed } from "../Relay.ts"
+import type { LastingSockets, RivetHost } from "./LastingSockets.ts"
 import type { RivetPeer } from "./RivetPeer.ts"
-import { putsToSleep, type RivetStream } from "./RivetStream.ts"
+import type { RivetStream } from "./RivetStream.ts"
 
 /** One stream's share of a batch, and a batch: then others get a turn. */
 const framesPerTurn = 8
+const framesPerBatch = 256
 const batchBytes = 16 * limits.chunkBytesMax
 
-/** Runs until the session is over. `onAsleep` is told of each WebSocket before its gateway is. */
-export const runPump = Effect.fnUntraced(function* (
-  parts: HubParts,
-  session: Session,
-  peer: RivetPeer,
-  onAsleep: (stream: RivetStream) => void
-) {
-  const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
-
-  const work = Effect.callback<void>((resume) => {
+/** Waits until the peer has something to do. */
+const awaitWork = (peer: RivetPeer): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    if (peer.hasWork) return resume(Effect.void)
     peer.onWork = () => {
       peer.onWork = () => {}
       resume(Effect.void)
     }
-    if (peer.hasWork) peer.onWork()
   })
 
-  const gather = (): ReadonlyArray<Uplink> => {
-    const batch: Array<Uplink> = []
+/** What may leave now, of streams in turn. */
+const gather = (parts: HubParts, { peer, session }: RivetHost): ReadonlyArray<Uplink> => {
+  const batch: Array<Uplink> = []
+  const share = (stream: RivetStream): number => {
     let bytes = 0
-    for (let stream = peer.nextInLine(); stream !== undefined; stream = peer.nextInLine()) {
-      for (let frames = 0; ; frames++) {
-        if (frames === framesPerTurn) {
-          peer.enlist(stream)
-          break
-        }
-        const next = stream.take()
-        if (next === undefined) break
-        if (putsToSleep(next.frame)) onAsleep(stream)
-        batch.push(parts.uplink(session, stream.route, next.index, next.frame))
-        bytes += weightBytes(next.frame)
-      }
-      if (bytes >= batchBytes) break
+    for (let frames = 0; frames < framesPerTurn; frames++) {
+      const next = stream.take()
+      if (next === undefined) return bytes
+      batch.push(parts.uplink(session, stream.route, next.index, next.frame))
+      bytes += weightBytes(next.frame)
     }
-    return batch
+    peer.enlist(stream)
+    return bytes
   }
+  let bytes = 0
+  while (bytes < batchBytes && batch.length < framesPerBatch) {
+    const stream = peer.nextInLine()
+    if (stream === undefined) break
+    bytes += share(stream)
+  }
+  return batch
+}
+
+/** Runs until nothing of the session is left. */
+export const runPump = Effect.fnUntraced(function* (parts: HubParts, lasting: LastingSockets, host: RivetHost) {
+  const { peer, session } = host
+  const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
+
+  const settle = Effect.fnUntraced(function* (relayed: Relayed) {
+    yield* judge(relayed, [])
+    for (const route of relayed.ended) {
+      const stream = peer.streams.get(route)
+      if (stream?.parked === true) yield* lasting.fellAsleep(host, stream)
+      else if (stream !== undefined) peer.forget(stream)
+    }
+    // Its gateway had the last word.
+    for (const { answer } of relayed.refused) {
+      const stream = peer.streams.get(answer.route)
+      if (stream !== undefined) peer.forget(stream)
+    }
+  })
 
   const publish = Effect.suspend(() => {
-    const batch = gather()
+    const batch = gather(parts, host)
     if (batch.length === 0) return Effect.void
-    return Effect.flatMap(parts.relay({ session: session.id, generation: session.generation }, batch), (relayed) => {
-      for (const route of relayed.ended) peer.forget(route)
-      for (const { answer } of relayed.refused) peer.forget(answer.route)
-      return Effect.asVoid(judge(relayed, []))
-    })
+    return Effect.flatMap(parts.relay({ session: session.id, generation: session.generation }, batch), settle)
   })
 
-  while (!peer.over) {
-    for (let job = peer.jobs.shift(); job !== undefined; job = peer.jobs.shift()) yield* job
-    yield* publish
-    yield* work
+  while (!peer.gone) {
+    yield* Effect.catchCause(publish, (cause) => Effect.logError("a batch of answers was not published", cause))
+    yield* awaitWork(peer)
   }
 })

@@ -1,17 +1,29 @@
 /**
  * One stream as the hub keeps it for a runner that knows no credit: what is gathered before it goes down, and what came up and waits until the
  * gateway will take it. Plain state; `RivetPeer.ts` feeds it from both sides, `RivetPump.ts` publishes what it gives.
+ *
+ * A WebSocket that can hibernate outlives its runner: it is put to sleep, and attached again to whoever hosts its actor next. `LastingSockets.ts`.
  */
+import { sendableCloseReason } from "../../socket/MessageSocket.ts"
 import { SendWindow } from "../../tunnel/Credit.ts"
 import type { RouteKey } from "../../tunnel/Envelope.ts"
 import { Fifo } from "../../tunnel/Fifo.ts"
-import { absurd, isSequenced, isTerminal, type RequestFrame, type ResponseFrame } from "../../tunnel/Frame.ts"
+import {
+  type AbortCode,
+  bodyBytes,
+  isSequenced,
+  isTerminal,
+  type RequestFrame,
+  type ResponseFrame,
+  weightBytes
+} from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { SendSequence } from "../../tunnel/Sequence.ts"
 import type { IndexedFrame } from "../Session.ts"
+import { Gathering, type HeldBytes } from "./Gathering.ts"
+import { compact, cut } from "./Pieces.ts"
 
 const modulus = 0x1_0000
-const nothing = new Uint8Array(0)
 
 /** The actor a stream is meant for, and the generation that has it. */
 export interface StreamActor {
@@ -19,105 +31,82 @@ export interface StreamActor {
   readonly generation: number
 }
 
-/** Bytes that the streams of one session hold together, for the bound over all of them. */
-export interface HeldBytes {
-  bytes: number
+/** What the streams of one session hold together: of requests, and of answers. */
+export interface SessionHeld {
+  readonly requests: HeldBytes
+  readonly answers: HeldBytes
 }
 
-type Opening = Extract<RequestFrame, { readonly _tag: "RequestStart" | "WebSocketOpen" }>
+type Request = Extract<RequestFrame, { readonly _tag: "RequestStart" }>
 
-const isSocketClose = (frame: ResponseFrame) => frame._tag === "WebSocketClose"
-
-/** The bytes of a frame that spend the gateway's credit, and how the frame is cut where there is not enough. */
-const payloadOf = (frame: ResponseFrame): Uint8Array => {
-  switch (frame._tag) {
-    case "ResponseStart":
-    case "ResponseChunk":
-      return frame.body
-    case "WebSocketMessage":
-      return frame.data
-    case "Informational":
-    case "ResponseTrailers":
-    case "ResponseAbort":
-    case "WebSocketOpen":
-    case "WebSocketMessageAck":
-    case "WebSocketClose":
-    case "Credit":
-      return nothing
-    default:
-      return absurd(frame)
-  }
-}
-
-/** The first `bytes` of a frame with a payload, and what follows it. */
-const cut = (frame: ResponseFrame, bytes: number): readonly [ResponseFrame, ResponseFrame] => {
-  switch (frame._tag) {
-    case "ResponseStart":
-      return [
-        { ...frame, body: frame.body.subarray(0, bytes), streamed: true },
-        { _tag: "ResponseChunk", body: frame.body.subarray(bytes), finish: !frame.streamed }
-      ]
-    case "ResponseChunk":
-      return [
-        { ...frame, body: frame.body.subarray(0, bytes), finish: false },
-        { ...frame, body: frame.body.subarray(bytes) }
-      ]
-    case "WebSocketMessage":
-      return [
-        { ...frame, data: frame.data.subarray(0, bytes), finish: false },
-        { ...frame, data: frame.data.subarray(bytes) }
-      ]
-    case "Informational":
-    case "ResponseTrailers":
-    case "ResponseAbort":
-    case "WebSocketOpen":
-    case "WebSocketMessageAck":
-    case "WebSocketClose":
-    case "Credit":
-      throw new Error("nothing to cut")
-    default:
-      return absurd(frame)
-  }
-}
+/** The actor sleeps, the visitor's socket stays. */
+const asleep: ResponseFrame = { _tag: "WebSocketClose", code: null, reason: "", hibernate: true }
 
 /** One stream given to a Rivet runner. */
 export class RivetStream {
   readonly route: RouteKey
-  readonly actor: StreamActor
   readonly kind: "http" | "websocket"
-  /** The app said that its WebSocket may outlive its sleep. */
-  canHibernate: boolean
-  /** Nothing more comes from the runner: the frame that ends the stream is queued, or was published. */
-  closed = false
+  actor: StreamActor
+  /** The body of the request, or the message, that is being put together. */
+  readonly gathering: Gathering
+  /** A request that the runner has not seen, since its body is still coming. */
+  unsent: Request | undefined
+  /** The app said yes to its WebSocket. */
+  accepted = false
+  /** And that it may outlive the actor's sleep. */
+  canHibernate = false
+  /** Asleep: nothing more is given until it is attached again. */
+  parked = false
+  /** Attached again, and its gateway has not yet said at which place it goes on. */
+  placeDue = false
   /** Stands in the pump's line. */
   ready = false
-  /** The number of the last ping written after something of this stream was. */
-  writtenAt = 0
+  /** The number of the next ping after something of this stream was written to the runner's present connection; 0 where nothing was. */
+  writtenBefore = 0
 
+  private ending: "none" | "asleep" | "over" = "none"
+  private held: HeldBytes
   private sequence = new SendSequence()
   private credit = new SendWindow(limits.windowBytesInitial)
   private readonly queue = new Fifo<ResponseFrame>()
   private rest: ResponseFrame | undefined
+  private sleepsNext = false
   private grantBytes = 0
   private nextMessage = 0
   private heldBytes = 0
-  private readonly session: HeldBytes
-  private opening: Opening | undefined
-  private gathered: Array<Uint8Array> = []
-  private gatheredBytes = 0
 
-  constructor(
-    route: RouteKey,
-    actor: StreamActor,
-    kind: "http" | "websocket",
-    session: HeldBytes,
-    canHibernate: boolean = false
-  ) {
+  constructor(route: RouteKey, kind: "http" | "websocket", actor: StreamActor, held: SessionHeld) {
     this.route = route
-    this.actor = actor
     this.kind = kind
-    this.session = session
-    this.canHibernate = canHibernate
+    this.actor = actor
+    this.gathering = new Gathering(held.requests)
+    this.held = held.answers
+  }
+
+  /** A WebSocket that a gateway knows as asleep, and nobody here remembers. */
+  static asleep(route: RouteKey, actorId: string): RivetStream {
+    const nothing: SessionHeld = { requests: { bytes: 0 }, answers: { bytes: 0 } }
+    const stream = new RivetStream(route, "websocket", { actorId, generation: 0 }, nothing)
+    stream.accepted = stream.canHibernate = stream.parked = true
+    return stream
+  }
+
+  /** Nothing more is taken from the runner: the frame that ends the stream, or puts it to sleep, is queued or was published. */
+  get closed(): boolean {
+    return this.ending !== "none"
+  }
+
+  /**
+   * What its visitor says finds nobody: the runner is done with it, or its gateway will hear that it sleeps and say all this again; or it was said to
+   * whoever had it before, and its gateway has not yet said where it goes on.
+   */
+  get mute(): boolean {
+    return this.closed || this.sleepsNext || this.parked || this.placeDue
+  }
+
+  /** Whether the visitor's socket may stay while the actor is away. One whose close is on its way does not. */
+  get lasts(): boolean {
+    return this.canHibernate && this.ending !== "over"
   }
 
   /** The place of the next message of this stream on the runner's wire. */
@@ -127,39 +116,11 @@ export class RivetStream {
     return index
   }
 
-  /** A gateway goes on with a WebSocket that was asleep: its next message has this place. */
+  /** Its gateway goes on: the next message has this place, and begins anew. */
   goOnAt(index: number): void {
     this.nextMessage = index
-    this.gathered = []
-    this.gatheredBytes = 0
-  }
-
-  /** The opening frame while the runner has not seen it: its body is still coming. */
-  get unsent(): Opening | undefined {
-    return this.opening
-  }
-
-  /** Holds an opening frame back until its body is complete. */
-  holdOpening(frame: Opening): void {
-    this.opening = frame
-    if (frame._tag === "RequestStart" && frame.body.length > 0) this.gather(frame.body)
-  }
-
-  /** Keeps a piece of a request body or of a message. `false`: more than a message of the runner's wire may hold. */
-  gather(bytes: Uint8Array): boolean {
-    this.gatheredBytes += bytes.length
-    if (this.gatheredBytes > limits.rivetPayloadBytesMax) return false
-    if (bytes.length > 0) this.gathered.push(bytes)
-    return true
-  }
-
-  /** Everything gathered, as one. */
-  takeGathered(): Uint8Array {
-    const { gathered } = this
-    this.gathered = []
-    this.gatheredBytes = 0
-    this.opening = undefined
-    return gathered.length === 1 ? (gathered[0] as Uint8Array) : Buffer.concat(gathered)
+    this.placeDue = false
+    this.gathering.drop()
   }
 
   /** The gateway takes this much more. */
@@ -172,85 +133,125 @@ export class RivetStream {
     this.grantBytes += bytes
   }
 
-  /** Queues a whole frame from the runner, or one said for it. `false`: the stream's buffer is full. After the end nothing is taken. */
-  offer(frame: ResponseFrame): boolean {
-    if (this.closed) return true
-    const bytes = payloadOf(frame).length
-    if (bytes > limits.rivetPayloadBytesMax || this.heldBytes + bytes > limits.rivetStreamBytesMax) return false
-    if (this.session.bytes + bytes > limits.rivetSessionBytesMax) return false
-    if (frame._tag === "WebSocketOpen") this.canHibernate = frame.canHibernate
-    this.hold(bytes)
-    this.queue.push(frame)
-    this.closed = isTerminal(frame)
-    return true
+  /** Queues a whole frame from the runner. Where it cannot, says why: nothing was kept. After the end nothing is taken. */
+  offer(frame: ResponseFrame): AbortCode | undefined {
+    if (this.closed) return undefined
+    const payload = bodyBytes(frame)
+    const weight = weightBytes(frame)
+    if (weight - payload > limits.headBytesMax) return "protocol_error"
+    if (payload > limits.rivetPayloadBytesMax || this.queue.length >= limits.framesHeldMax) return "overflow"
+    if (this.heldBytes + weight > limits.rivetStreamBytesMax) return "overflow"
+    if (this.held.bytes + weight > limits.rivetSessionBytesMax) return "overflow"
+    if (frame._tag !== "WebSocketClose") this.push(compact(frame))
+    else if (frame.hibernate && this.canHibernate) this.sleep()
+    else this.push({ ...frame, reason: sendableCloseReason(frame.reason), hibernate: false })
+    return undefined
+  }
+
+  /** Ends with this frame, said for the runner, behind what it has said itself. */
+  end(frame: ResponseFrame): void {
+    if (!this.closed) this.push(frame)
   }
 
   /** Forgets what waits and ends with this frame instead. */
   endWith(frame: ResponseFrame): void {
     this.drop()
-    this.queue.push(frame)
-    this.closed = true
+    this.push(frame)
+  }
+
+  /** Puts it to sleep, behind what the runner has said. */
+  sleep(): void {
+    if (this.closed) return
+    // On its way there already, because its connection was lost: it stays.
+    if (this.sleepsNext || this.parked) this.ending = "asleep"
+    else this.push(asleep)
+  }
+
+  /** Puts it to sleep as soon as the message under way is whole. What waits behind that waits until it is attached again. */
+  sleepSoon(): void {
+    if (this.parked || !this.lasts) return
+    this.account(-weightBytes(asleep) * this.queue.extract((frame) => frame === asleep).length)
+    this.sleepsNext = true
+  }
+
+  /** Goes on with this generation of its actor. The gateway hears of it with a first window, and counts from there as we do. */
+  attach(held: SessionHeld, actor: StreamActor, index: number): void {
+    this.held.bytes -= this.heldBytes
+    this.held = held.answers
+    this.held.bytes += this.heldBytes
+    this.gathering.moveTo(held.requests)
+    this.actor = actor
+    this.sequence = new SendSequence()
+    this.credit = new SendWindow(limits.windowBytesInitial)
+    this.grantBytes = limits.windowBytesInitial
+    this.writtenBefore = 0
+    this.ending = "none"
+    this.parked = false
+    this.ready = false
+    this.goOnAt(index)
+    this.placeDue = true
   }
 
   /** Forgets what waits: nobody will take it any more. */
   drop(): void {
     this.queue.takeAll()
     this.rest = undefined
-    this.hold(-this.heldBytes)
+    this.sleepsNext = false
+    this.gathering.drop()
+    this.account(-this.heldBytes)
   }
 
   /** The next frame that may be published now, with its place; undefined where there is none, or no credit for it. */
   take(): IndexedFrame | undefined {
+    if (this.parked) return undefined
     if (this.grantBytes > 0) {
       const bytes = this.grantBytes
       this.grantBytes = 0
       return { index: 0, frame: { _tag: "Credit", bytes } }
     }
+    if (this.rest === undefined && this.sleepsNext) return this.fallAsleep()
     const frame = this.rest ?? this.queue.peek()
     if (frame === undefined) return undefined
-    const payload = payloadOf(frame).length
-    const piece = this.credit.pieceBytes(payload)
-    // A head need not wait for the credit of its body, and an empty message for none.
-    if (piece === 0 && payload > 0 && frame._tag !== "ResponseStart") return undefined
-    this.credit.spend(piece)
-    this.hold(-piece)
+    if (frame === asleep) return this.fallAsleep()
+    const bytes = this.credit.pieceBytes(bodyBytes(frame))
+    const parts = cut(frame, bytes)
+    if (parts === undefined) return undefined
+    const [piece, rest] = parts
+    this.credit.spend(bytes)
     if (this.rest === undefined) this.queue.shift()
-    if (piece === payload) {
-      this.rest = undefined
-      return this.indexed(frame)
-    }
-    const [first, rest] = cut(frame, piece)
     this.rest = rest
-    return this.indexed(first)
+    this.account((rest === undefined ? 0 : weightBytes(rest)) - weightBytes(frame))
+    return this.indexed(piece)
+  }
+  private fallAsleep(): IndexedFrame {
+    // What the visitor has said of a message that is not whole comes again, from its beginning.
+    this.gathering.drop()
+    if (this.queue.peek() === asleep) {
+      this.queue.shift()
+      this.account(-weightBytes(asleep))
+    }
+    this.sleepsNext = false
+    this.parked = true
+    return this.indexed(asleep)
   }
 
-  /** The visitor's socket is to sleep and wake again: the frame that says the first, after which everything is counted anew. What waits, waits on. */
-  rearm(): IndexedFrame {
-    const sleeping = this.indexed(asleep)
-    this.sequence = new SendSequence()
-    this.credit = new SendWindow(limits.windowBytesInitial)
-    this.grantBytes = 0
-    return sleeping
+  private push(frame: ResponseFrame): void {
+    if (frame._tag === "WebSocketOpen") {
+      this.accepted = true
+      this.canHibernate = frame.canHibernate
+    }
+    if (frame === asleep) this.ending = "asleep"
+    else if (isTerminal(frame)) this.ending = "over"
+    this.account(weightBytes(frame))
+    this.queue.push(frame)
   }
 
-  /** Whether the visitor's socket may stay while the actor is away. One whose close is on its way does not. */
-  get sleeps(): boolean {
-    return this.canHibernate && !this.closed
-  }
-
-  private hold(bytes: number): void {
+  private account(bytes: number): void {
     this.heldBytes += bytes
-    this.session.bytes += bytes
+    this.held.bytes += bytes
   }
 
   private indexed(frame: ResponseFrame): IndexedFrame {
     return { index: isSequenced(frame) ? this.sequence.next() : 0, frame }
   }
 }
-
-/** The actor sleeps, the visitor's socket stays. */
-export const asleep: ResponseFrame = { _tag: "WebSocketClose", code: null, reason: "", hibernate: true }
-
-/** Whether the frame tells a gateway to keep the visitor's socket for an actor that sleeps. */
-export const putsToSleep = (frame: ResponseFrame): boolean =>
-  isSocketClose(frame) && frame._tag === "WebSocketClose" && frame.hibernate

@@ -1,0 +1,56 @@
+/** What only shows on a peer by itself: everything else is tested through a hub. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { RivetPeer } from "../../../src/hub/rivet/RivetPeer.ts"
+import { accept, actor, message, route, upgrade } from "./RivetHarness.ts"
+
+const peerOf = () => {
+  const peer = new RivetPeer({
+    kv: { ask: () => Effect.succeed({ _tag: "Stored" }) },
+    runFork: () => {},
+    generationOf: () => 0,
+    onUnencodable: () => {},
+    onUnsayable: () => {},
+    onForgotten: () => {},
+    onEnded: Effect.void
+  })
+  peer.onLasting = () => true
+  return peer
+}
+
+describe("the line of streams that have something to publish", () => {
+  it("has each of them once, and passes over what has gone to another runner, which has it in its own", () => {
+    const first = peerOf()
+    const second = peerOf()
+    first.send({ route: route(1), index: 0, actor, frame: upgrade })
+    first.take(route(1), accept(true))
+    first.take(route(1), message("x"))
+    const stream = first.nextInLine()
+    assert.isDefined(stream)
+    assert.isUndefined(first.nextInLine())
+    stream.sleep()
+    let frames = 0
+    while (stream.take() !== undefined) frames++
+    assert.isTrue(stream.parked)
+    assert.strictEqual(frames, 3)
+    // A last grant arrives while its gateway is being told.
+    first.send({ route: route(1), index: 0, actor, frame: { _tag: "Credit", bytes: 1 } })
+    first.release(stream)
+    second.adopt(stream, { actorId: actor, generation: 1 }, 7)
+    second.enlist(stream)
+    assert.isUndefined(first.nextInLine())
+    assert.strictEqual(second.nextInLine(), stream)
+    assert.strictEqual(stream.take()?.frame._tag, "Credit")
+    assert.isUndefined(stream.take())
+  })
+})
+
+describe("a runner that is gone", () => {
+  it("gets nothing any more: who is given to it nonetheless hears so at once", () => {
+    const peer = peerOf()
+    Effect.runSync(peer.ended)
+    peer.send({ route: route(1), index: 0, actor, frame: upgrade })
+    const stream = peer.nextInLine()
+    assert.deepInclude(stream?.take()?.frame, { _tag: "ResponseAbort", code: "no_runner" })
+  })
+})
