@@ -43,8 +43,11 @@ export interface NatsConnection {
   readonly changes: Stream.Stream<boolean>
   /** The longest message that the present server takes. */
   readonly payloadBytesMaxUnsafe: () => number
-  /** Leaves at the end of the present turn, together with whatever else is published in it. Nothing leaves while the server is away. */
-  readonly publishUnsafe: (subject: string, data: Uint8Array, reply?: string) => void
+  /**
+   * Leaves at the end of the present turn, together with whatever else is published in it. Nothing leaves while the server is away; of what was gathered
+   * when it went, `onUnsent` is told before anybody else hears of the loss.
+   */
+  readonly publishUnsafe: (subject: string, data: Uint8Array, reply?: string, onUnsent?: () => void) => void
   /** Holds across reconnections. The effect it returns ends it, once everything that the server had sent by then has been handed on. */
   readonly subscribeUnsafe: (
     subject: string,
@@ -181,6 +184,13 @@ const dial = Effect.fnUntraced(function* (options: NatsOptions) {
   )
 })
 
+interface Outgoing {
+  readonly subject: string
+  readonly data: Uint8Array
+  readonly reply: string | undefined
+  readonly onUnsent: (() => void) | undefined
+}
+
 /** Connects, and stays connected as far as that is in our power until the scope closes. */
 export const connect = Effect.fnUntraced(function* (
   options: NatsOptions
@@ -192,7 +202,7 @@ export const connect = Effect.fnUntraced(function* (
   }
   const changes = yield* Queue.unbounded<boolean>()
   const turn = yield* Turn
-  let outgoing: Array<{ readonly subject: string; readonly data: Uint8Array; readonly reply: string | undefined }> = []
+  let outgoing: Array<Outgoing> = []
   let connected = true
   let losses = 0
   let complaint = ""
@@ -201,7 +211,10 @@ export const connect = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       if (connected === next) return Effect.void
       connected = next
-      if (!next) losses++
+      if (!next) {
+        losses++
+        leave()
+      }
       complaint = ""
       Queue.offerUnsafe(changes, next)
       return log
@@ -251,7 +264,10 @@ export const connect = Effect.fnUntraced(function* (
   const leave = () => {
     const leaving = outgoing
     outgoing = []
-    if (!connection.isConnectedUnsafe()) return
+    if (!connection.isConnectedUnsafe()) {
+      for (const { onUnsent } of leaving) onUnsent?.()
+      return
+    }
     try {
       for (const { data, reply, subject } of leaving)
         client.publish(subject, data, reply === undefined ? {} : { reply })
@@ -269,10 +285,10 @@ export const connect = Effect.fnUntraced(function* (
     lossesUnsafe: () => losses,
     changes: Stream.fromQueue(changes),
     payloadBytesMaxUnsafe: () => client.info?.max_payload ?? limits.natsPayloadBytesMin,
-    publishUnsafe: (subject, data, reply) => {
-      if (!connection.isConnectedUnsafe()) return
+    publishUnsafe: (subject, data, reply, onUnsent) => {
+      if (!connection.isConnectedUnsafe()) return onUnsent?.()
       if (outgoing.length === 0) turn(leave)
-      outgoing.push({ subject, data, reply })
+      outgoing.push({ subject, data, reply, onUnsent })
     },
     subscribeUnsafe: (subject, group, onMessage) => {
       if (client.isClosed()) return Effect.void

@@ -78,9 +78,9 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
     }
   }
 
-  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, reply?: string) => {
+  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, reply?: string, onUnsent?: () => void) => {
     for (const message of messages) {
-      nats.publishUnsafe(subject, message, reply)
+      nats.publishUnsafe(subject, message, reply, onUnsent)
       sentBytes += message.length + subject.length
     }
     BusMetrics.messages.updateUnsafe(messages.length, context)
@@ -106,11 +106,19 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
         losses === nats.lossesUnsafe() ? Effect.void : failed("Disconnected")
       )
     }),
-    /** Succeeds once the messages are on their way, behind those that were handed over before; mostly that is at once. */
-    handOver: (subject: string, messages: ReadonlyArray<Uint8Array>, reply?: string): Effect.Effect<void, Reason> => {
+    /**
+     * Succeeds once the messages are on their way, behind those that were handed over before; mostly that is at once. Where it fails nothing has left,
+     * and where that shows only afterwards `onUnsent` is told.
+     */
+    handOver: (
+      subject: string,
+      messages: ReadonlyArray<Uint8Array>,
+      reply?: string,
+      onUnsent?: () => void
+    ): Effect.Effect<void, Reason> => {
       if (!nats.isConnectedUnsafe()) return failed("Disconnected")
-      if (parked.length > 0 || !hasRoom()) return park(() => send(subject, messages, reply))
-      send(subject, messages, reply)
+      if (parked.length > 0 || !hasRoom()) return park(() => send(subject, messages, reply, onUnsent))
+      send(subject, messages, reply, onUnsent)
       return Effect.void
     },
     /** The connection is lost: nothing that waited will be confirmed, and what comes next begins at nothing. */
@@ -226,12 +234,9 @@ export const make = Effect.fnUntraced(function* (
   )
 
   /** Who was lost together with us may return a little later. */
-  const whileReturning = {
-    schedule: Schedule.spaced(limits.natsRedialMs),
-    while: (reason: Reason) => reason === "NoResponders" && nowMs() - returnedMs < limits.natsReturnMs
-  }
+  const isReturning = (reason: Reason) => reason === "NoResponders" && nowMs() - returnedMs < limits.natsReturnMs
 
-  /** Asks once, within `timeoutMs`. While the server is away nothing was sent yet, so it waits for its return. */
+  /** Asks within `timeoutMs`, and again only what nobody can have heard. While the server is away nothing is sent: it waits for its return. */
   const askOne = (
     subject: string,
     envelopes: ReadonlyArray<Envelope>,
@@ -239,9 +244,20 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.Effect<NatsMessage, Reason> => {
     const messages = encodeWhole(envelopes)
     if (messages === undefined) return failed("Unsendable")
-    const asked = replies.ask((reply) => outbox.handOver(subject, messages, reply))
-    return (nats.isConnectedUnsafe() ? asked : Effect.andThen(returned, asked)).pipe(
-      Effect.retry(whileReturning),
+    let unsent = true
+    const onUnsent = () => {
+      unsent = true
+    }
+    const handOver = (reply: string) =>
+      Effect.suspend(() => {
+        unsent = false
+        return Effect.onError(outbox.handOver(subject, messages, reply, onUnsent), () => Effect.sync(onUnsent))
+      })
+    return Effect.andThen(returned, replies.ask(handOver)).pipe(
+      Effect.retry({
+        schedule: Schedule.spaced(limits.natsRedialMs),
+        while: (reason) => isReturning(reason) || (reason === "Disconnected" && unsent)
+      }),
       Effect.timeoutOrElse({
         duration: timeoutMs,
         orElse: () => Effect.suspend(() => failed(nats.isConnectedUnsafe() ? "Timeout" : "Disconnected"))

@@ -297,8 +297,8 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     })
   yield* Effect.forkIn(watchCutOff(parts, onCutOff), scope)
 
-  /** Runners find another hub before this one refuses anything: no request falls between the two. */
-  const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving }) => leaving))
+  /** Runners find another hub before this one refuses anything: no request falls between the two. Those that cannot be told are not waited for. */
+  const allLeft = Effect.sync(() => [...sessions.all()].every(({ leaving, peer }) => leaving || peer.goesOnUntold))
   const notice = allLeft.pipe(
     Effect.repeat({ until: (all) => all, schedule: Schedule.spaced(drainPollMs) }),
     Effect.timeoutOption(options.alone === true ? 0 : limits.drainNoticeMs)

@@ -61,6 +61,9 @@ const refusedBy = {
   Late: Metric.withAttributes(HubMetrics.framesRefused, { reason: "late" })
 } as const
 
+/** Each is on its way before the next is begun, and waits for none: what the runner sends next must not overtake a group that stood behind a last word. */
+const allAtOnce = { concurrency: "unbounded" } as const
+
 /** Never fails: a batch that cannot be published is reported as broken. */
 export type Relay = (claimant: Claimant, batch: ReadonlyArray<Uplink>) => Effect.Effect<Relayed>
 
@@ -103,7 +106,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
           // A frame that the bus has no form for costs its stream, not those it came with.
           const refused = settle({ ...judged, admitted: [], ending: [] }, true)
           return Effect.map(
-            Effect.forEach(apart, (group) => relayOne(claimant, group)),
+            Effect.forEach(apart, (group) => relayOne(claimant, group), allAtOnce),
             (parts) => together([refused, ...parts])
           )
         }
@@ -126,7 +129,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
     const groups = byGateway(batch)
     if (groups.length === 1) return relayOne(claimant, groups[0] as ReadonlyArray<Uplink>)
     return Effect.map(
-      Effect.forEach(groups, (group) => relayOne(claimant, group)),
+      Effect.forEach(groups, (group) => relayOne(claimant, group), allAtOnce),
       together
     )
   }

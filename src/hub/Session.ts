@@ -24,7 +24,10 @@ export interface ActorDownFrame extends DownFrame {
 /** What a hub says to one runner, in the runner's dialect: `WayleavePeer.ts`, `rivet/RivetPeer.ts`. Synchronous; outlives its sockets. */
 export interface Peer {
   readonly dialect: "wayleave.1" | "rivet"
-  /** Nobody can tell it that a route is over: after a restart of the hub it speaks on all those of before, in good faith, and that is no abuse. */
+  /**
+   * Nobody can tell it that its hub goes away, or that a route is over: after a restart of the hub it speaks on all those of before, in good faith, and
+   * that is no abuse.
+   */
   readonly goesOnUntold: boolean
   /** Queues a frame. `false`: the queue is at its wall and the frame was not taken. */
   readonly send: (frame: ActorDownFrame) => boolean

@@ -7,7 +7,7 @@ import type { Heartbeat } from "../protocol/Heartbeat.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import type { SocketMessage } from "../socket/MessageSocket.ts"
 import { isLastWord, type Uplink } from "../tunnel/Envelope.ts"
-import { absurd } from "../tunnel/Frame.ts"
+import { absurd, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { HubParts } from "./HubParts.ts"
 import type { Judge, Judgement } from "./Judge.ts"
@@ -35,6 +35,10 @@ export interface UplinkReader {
   readonly settled: Effect.Effect<void>
 }
 
+/** A runner that speaks `wayleave.1` cannot be woken: its WebSockets end with it, whatever it says when it accepts them. */
+const wakeful = (frame: ResponseFrame): ResponseFrame =>
+  frame._tag === "WebSocketOpen" && frame.canHibernate ? { ...frame, canHibernate: false } : frame
+
 const atOnce = { startImmediately: true } as const
 
 /** Reads one connection: decodes each batch, matches every variant, and relays the frames among them. */
@@ -60,7 +64,7 @@ export const makeUplinkReader = (parts: HubParts, options: UplinkOptions) => {
       case "Frames":
         link.acknowledged(decoded.received)
         for (const { route, index, frame } of decoded.frames) {
-          envelopes.push(parts.uplink(session, route, index, frame))
+          envelopes.push(parts.uplink(session, route, index, wakeful(frame)))
         }
         return undefined
       case "Ping":

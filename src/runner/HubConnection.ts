@@ -190,7 +190,7 @@ const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave
       break
     case "resumed":
       // A hub from before, which has not heard that the session began anew at another: its numbers are of a conversation that is over.
-      if (session.hub !== welcome.hub || !session.link.canResume(welcome.received)) return false
+      if (!session.isWith(welcome.hub) || !session.link.canResume(welcome.received)) return false
       break
     default:
       return absurd(welcome.outcome)

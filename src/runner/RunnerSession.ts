@@ -128,6 +128,11 @@ export class RunnerSession implements StreamOwner {
     }
   }
 
+  /** Whether this is the hub with which the link counts. */
+  isWith(hub: string): boolean {
+    return this.hub === hub
+  }
+
   /** This hub knows the session, from now on if not before. */
   joined(hub: string): void {
     this.hub = hub

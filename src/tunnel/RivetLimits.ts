@@ -59,6 +59,12 @@ export const rivetLimits = {
     why: "pings that a runner has not answered and may still answer; older ones prove nothing any more",
     enforcedBy: "hub/rivet/RivetWire.ts"
   },
+  rivetProbesOut: {
+    value: 4_096,
+    unit: "count",
+    why: "actors of one connection that were asked after and have not answered; the oldest question is forgotten",
+    enforcedBy: "hub/rivet/Probes.ts"
+  },
   rivetAnswersBytesMax: {
     value: 1 * MiB,
     unit: "bytes",
@@ -106,6 +112,12 @@ export const rivetLimits = {
     unit: "streams",
     why: "WebSockets of one hub that may outlive their actor's sleep; the next one may not",
     enforcedBy: "hub/rivet/LastingSockets.ts"
+  },
+  lastingSocketAttempts: {
+    value: 3,
+    unit: "count",
+    why: "how often the actor of a WebSocket that wakes is looked for, where it has ended again by the time it was found; then its gateway asks again",
+    enforcedBy: "hub/rivet/ActorStreams.ts"
   },
   lastingSocketMs: {
     value: 1_000,

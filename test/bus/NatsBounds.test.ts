@@ -21,6 +21,9 @@ class PlayedServer implements NatsConnection {
   readonly listeners = new Map<string, (message: NatsMessage) => void>()
   abandoned = 0
   losses = 0
+  /** What was published most recently has left for the server; where it has not, a loss tells. */
+  left = true
+  private readonly unsent: Array<() => void> = []
   connected = true
   private readonly turns = Effect.runSync(Queue.unbounded<boolean>())
   readonly changes = Stream.fromQueue(this.turns)
@@ -33,8 +36,9 @@ class PlayedServer implements NatsConnection {
   readonly lossesUnsafe = () => this.losses
   readonly payloadBytesMaxUnsafe = () => 1024 * 1024
   readonly abandonUnsafe = () => void this.abandoned++
-  readonly publishUnsafe = (subject: string, data: Uint8Array, reply?: string) => {
-    this.published.push({ subject, data, ...(reply === undefined ? {} : { reply }) })
+  readonly publishUnsafe = (subject: string, data: Uint8Array, reply?: string, onUnsent?: () => void) => {
+    if (!this.left && onUnsent !== undefined) this.unsent.push(onUnsent)
+    else this.published.push({ subject, data, ...(reply === undefined ? {} : { reply }) })
   }
   readonly subscribeUnsafe = (subject: string, _group: string | undefined, listener: (m: NatsMessage) => void) => {
     this.listeners.set(subject, listener)
@@ -50,6 +54,7 @@ class PlayedServer implements NatsConnection {
     return Effect.suspend(() => {
       if (!connected) this.losses++
       this.connected = connected
+      for (const tell of this.unsent.splice(0)) tell()
       Queue.offerUnsafe(this.turns, connected)
       return settle
     })
@@ -267,6 +272,36 @@ describe("a publish to one", () => {
       assert.deepStrictEqual(server.numbers, [1, 2])
       yield* answer(server, {})
       yield* Fiber.join(waiting)
+    })
+  )
+  it.effect("that had not left when the server went is asked again when it is back, and only then has been sent", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      server.left = false
+      const gathered = yield* Effect.forkChild(bus.publish("s", [numbered(1)], "one"), atOnce)
+      server.left = true
+      yield* server.change(false)
+      assert.isUndefined(gathered.pollUnsafe())
+      yield* server.change(true)
+      yield* TestClock.adjust(limits.natsRedialMs)
+      assert.deepStrictEqual(server.numbers, [1])
+      yield* answer(server, {})
+      yield* Fiber.join(gathered)
+    })
+  )
+  it.effect("that stood in line when the server went is asked again too", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      for (let i = 0; i <= largeMax; i++) yield* bus.publish("s", [large(i)], "each")
+      const inLine = yield* Effect.forkChild(bus.publish("s", [numbered(99)], "one"), atOnce)
+      yield* settle
+      yield* server.change(false)
+      yield* server.change(true)
+      assert.notInclude(server.numbers, 99)
+      yield* TestClock.adjust(limits.natsRedialMs)
+      assert.include(server.numbers, 99)
+      yield* answer(server, {})
+      yield* Fiber.join(inLine)
     })
   )
   it.effect("to nobody is asked again for a moment after a return, and not at any other time", () =>

@@ -46,6 +46,8 @@ export interface NatsServer {
   /** For `--nats`. */
   readonly url: string
   readonly pid: number
+  /** Where other servers of its cluster connect; 0 where it is in none. */
+  readonly routePort: number
   /** A kill that nothing can delay; returns when the process is gone. */
   readonly kill: Effect.Effect<void>
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
@@ -69,6 +71,7 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
     for (const [name, text] of Object.entries(options.files ?? {})) writeFileSync(join(directory, name), text)
     const config = join(directory, "nats.conf")
     writeFileSync(config, (options.config ?? "").replaceAll("$DIR", directory))
+    const clustered = /^cluster/m.test(options.config ?? "")
     const args = ["--addr", "127.0.0.1", "--port", String(options.port ?? -1), "--config", config]
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], cwd: directory })),
@@ -78,12 +81,15 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
       if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
       child.once("exit", () => resume(Effect.void))
     })
-    const port = yield* Effect.callback<number, Error>((resume) => {
+    const [port, routePort] = yield* Effect.callback<readonly [number, number], Error>((resume) => {
       let said = ""
       child.stderr.on("data", (data) => {
         said += data
         const listening = /Listening for client connections on 127\.0\.0\.1:(\d+)/.exec(said)
-        if (listening !== null && /Server is ready/.test(said)) resume(Effect.succeed(Number(listening[1])))
+        const routes = /Listening for route connections on 127\.0\.0\.1:(\d+)/.exec(said)
+        // It says where it listens for its cluster after it has said that it is ready.
+        if (listening === null || !/Server is ready/.test(said) || (clustered && routes === null)) return
+        resume(Effect.succeed([Number(listening[1]), Number(routes?.[1] ?? 0)]))
       })
       child.once("error", (error) => resume(Effect.fail(error)))
       child.once("exit", () => resume(Effect.fail(new Error(`nats-server ended:\n${said}`))))
@@ -92,6 +98,7 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
       port,
       url: `nats://127.0.0.1:${port}`,
       pid: child.pid ?? 0,
+      routePort,
       kill: Effect.andThen(
         Effect.sync(() => void child.kill("SIGKILL")),
         ended
@@ -100,6 +107,15 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
     }
     return server
   })
+
+/** Three servers that are one cluster; each client is told of all of them. */
+export const startNatsCluster = Effect.gen(function* () {
+  const config = (routes: ReadonlyArray<number>) =>
+    `cluster {\n name: wayleave\n listen: "127.0.0.1:-1"\n routes: [${routes.map((port) => `"nats://127.0.0.1:${port}"`)}]\n}\n`
+  const first = yield* startNatsServer({ config: config([]) })
+  const others = yield* Effect.forEach([1, 2], () => startNatsServer({ config: config([first.routePort]) }))
+  return [first, ...others]
+})
 
 /** A bus on a server of its own. */
 export const layerOnServer: Layer.Layer<MessageBus> = Layer.unwrap(

@@ -6,7 +6,7 @@ import * as Processes from "../journey/Processes.ts"
 import { atRest, expose, ready } from "./Cluster.ts"
 import { startNatsRelay } from "./NatsRelay.ts"
 import { startNumberedApp } from "./NumberedApp.ts"
-import { type Visit, Visitors } from "./Visitors.ts"
+import { tally, type Visit, Visitors } from "./Visitors.ts"
 
 /** How long each stage lasts. */
 export interface Pace {
@@ -186,17 +186,6 @@ export const runFaults = Effect.fnUntraced(function* (pace: Pace) {
   )
   return { before, outcomes, violations: [...visitors.violations, ...place.app.faults], restMs }
 })
-
-/** How many of each result, the most frequent first. */
-export const tally = (visits: ReadonlyArray<Visit>): string => {
-  const counts = new Map<string, number>()
-  for (const { result } of visits) counts.set(result, (counts.get(result) ?? 0) + 1)
-  if (counts.size === 0) return "none"
-  return [...counts]
-    .sort(([, one], [, other]) => other - one)
-    .map(([result, count]) => `${count} ${result}`)
-    .join(", ")
-}
 
 /** A row of the table: what became of the visits that began from the fault until well after it. */
 export const rowOf = ({ fault, lastedMs, recoveredMs, visits }: Outcome): ReadonlyArray<string> => {

@@ -2,7 +2,7 @@
  * Steady visitors of a cluster: requests, event streams and WebSockets that begin at a fixed pace whatever becomes of those before, each at the next
  * gateway and for the next name. How each ended is kept; what must never be is a violation.
  */
-import { request } from "node:http"
+import { type Agent, request } from "node:http"
 import { Effect, Fiber } from "effect"
 import { WebSocket } from "ws"
 import { downOf, upOf } from "./NumberedApp.ts"
@@ -21,6 +21,17 @@ export interface Visit {
   readonly result: string
 }
 
+/** How many of each result, the most frequent first. */
+export const tally = (visits: ReadonlyArray<Visit>): string => {
+  const counts = new Map<string, number>()
+  for (const { result } of visits) counts.set(result, (counts.get(result) ?? 0) + 1)
+  if (counts.size === 0) return "none"
+  return [...counts]
+    .sort(([, one], [, other]) => other - one)
+    .map(([result, count]) => `${count} ${result}`)
+    .join(", ")
+}
+
 /** Where visitors go. */
 export interface VisitorOptions {
   /** Ports of gateways, or of a balancer before them. */
@@ -31,6 +42,8 @@ export interface VisitorOptions {
   readonly everyMs: number
   /** A request or stream that takes longer than it should by this much is a violation. */
   readonly deadlineMs: number
+  /** Keeps connections of every other request; the rest, and all streams, have one each. */
+  readonly agent?: Agent
 }
 
 /** How long an event stream and a WebSocket last, in messages and their distance. */
@@ -60,14 +73,14 @@ const codeOf = (status: number, text: string): string => {
 }
 
 /** A request with a body and an answer of its own. One in eight is of several chunks. */
-const visitOnce = ({ id, name, port }: Target, large: boolean, wrong: Wrong) =>
+const visitOnce = ({ id, name, port }: Target, large: boolean, agent: Agent | false, wrong: Wrong) =>
   Effect.callback<string>((resume) => {
     const bytes = large ? 300_000 : 700
     const end = (result: string) => resume(Effect.succeed(result))
     const outgoing = request({
       host: "127.0.0.1",
       port,
-      agent: false,
+      agent,
       method: "POST",
       path: `/echo/${id}?bytes=${bytes}`,
       headers: { host: host(name), accept: "application/json" }
@@ -236,7 +249,8 @@ export class Visitors {
 
   /** One request. */
   request(large = false): Effect.Effect<Visit> {
-    return this.visit("request", 0, (target) => visitOnce(target, large, this.wrong))
+    const agent = this.count % 2 === 0 ? (this.options.agent ?? false) : false
+    return this.visit("request", 0, (target) => visitOnce(target, large, agent, this.wrong))
   }
 
   /** One event stream. */

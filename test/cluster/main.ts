@@ -32,6 +32,9 @@ const startApp = Effect.fnUntraced(function* (name: string) {
   return (server.address() as AddressInfo).port
 })
 
+/** Nothing of it is left when this returns. */
+const end = ({ ended, signal }: CommandProcess) => Effect.asVoid(Effect.andThen(signal("SIGKILL"), ended))
+
 /** Whoever is killed on purpose is missed aloud. */
 const watch = (what: string, { child, ended }: CommandProcess) =>
   Effect.forkScoped(
@@ -79,6 +82,7 @@ const program = Effect.gen(function* () {
       ""
     ].join("\n")
   )
+  yield* Effect.addFinalizer(() => Effect.all([nats.kill, ...[...serving, first, second].map(end)], { discard: true }))
   for (const [i, process] of serving.entries()) yield* watch(`serve ${i + 1}`, process)
   for (const [i, process] of [first, second].entries()) yield* watch(`runner ${i + 1}`, process)
   return yield* Effect.never

@@ -69,6 +69,39 @@ describe("the order of things", () => {
 
   const end: ResponseFrame = { _tag: "ResponseAbort", code: "cancelled", message: "" }
 
+  it.effect(
+    "a last word for one gateway, not confirmed yet, holds up nothing for another: not even what comes after",
+    () => {
+      const sent: Array<number> = []
+      const confirm = Deferred.makeUnsafe<void>()
+      const bus = busThat((_, envelopes) =>
+        Effect.suspend(() => {
+          sent.push(...(envelopes as ReadonlyArray<Uplink>).map(({ index }) => index))
+          return (envelopes as ReadonlyArray<Uplink>).some(({ frame }) => frame === end)
+            ? Deferred.await(confirm)
+            : Effect.void
+        })
+      )
+      const elsewhere = { gatewayId: 2, requestId: 2 }
+      const chunk: ResponseFrame = { _tag: "ResponseChunk", body: new Uint8Array(1), finish: false }
+      return Effect.gen(function* () {
+        const routes = yield* RouteStore
+        yield* routes.adopt(claimant)
+        yield* routes.issue(key, owner)
+        yield* routes.issue(elsewhere, owner)
+        const relay = yield* makeRelay("default")
+        const first = yield* Effect.forkChild(
+          relay(claimant, [uplink(end), { ...uplink(chunk, elsewhere), index: 1 }]),
+          { startImmediately: true }
+        )
+        yield* relay(claimant, [{ ...uplink(chunk, elsewhere), index: 2 }])
+        assert.deepStrictEqual(sent, [0, 1, 2])
+        yield* Deferred.succeed(confirm, undefined)
+        assert.deepStrictEqual((yield* Fiber.join(first)).ended, [key])
+      }).pipe(Effect.provide(Layer.merge(bus, layerMemory)))
+    }
+  )
+
   it.effect("is publish, then clear: while the publish is under way nothing is cleared", () => {
     const log: Array<string> = []
     const finish = Deferred.makeUnsafe<void>()

@@ -100,11 +100,11 @@ export const fetch = (port: number, options: FetchOptions = {}): Effect.Effect<A
   })
 
 /** Opens a visitor's WebSocket and waits for the handshake. */
-export const openWebSocket = (port: number, path = "/", protocols: ReadonlyArray<string> = []) =>
+export const openWebSocket = (port: number, path = "/", protocols: ReadonlyArray<string> = [], at = host) =>
   Effect.acquireRelease(
     Effect.callback<WebSocket, Error>((resume) => {
       const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`, [...protocols], {
-        headers: { host },
+        headers: { host: at },
         perMessageDeflate: false,
         maxPayload: 64 * 1024 * 1024
       })

@@ -131,7 +131,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
       world.note(`bus: ${kind} to ${subject}`)
     )
     const bus: MessageBus["Service"] = {
-      subscribe: faulty.subscribe,
+      ...faulty,
       publish: (subject, envelopes, delivery) =>
         Effect.suspend(() =>
           process.alive && !away
@@ -161,10 +161,19 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
   /** Without a word: the process is gone, and its sockets with it. */
   const crashHub = Effect.fnUntraced(function* (entry: LiveHub) {
     world.note(`${entry.watch.label} crashes`)
+    if (!hubs.includes(entry)) return
     hubs.splice(hubs.indexOf(entry), 1)
     for (const wire of entry.wires) yield* wire.cut
     entry.alive = false
     yield* Effect.forkIn(Effect.andThen(Scope.close(entry.scope, Exit.void), Effect.sync(entry.unwatch)), scope)
+  })
+
+  /** As a deployment does: another comes up, and this one leaves once its runners are there. */
+  const replaceHub = Effect.fnUntraced(function* (entry: LiveHub) {
+    yield* startHub(entry.namespace)
+    world.note(`${entry.watch.label} drains`)
+    const drained = Effect.timeoutOption(entry.hub.drain, limits.drainMs)
+    yield* Effect.forkIn(Effect.andThen(drained, crashHub(entry)), scope)
   })
 
   const dialTo = Effect.fnUntraced(function* (entry: LiveHub) {
@@ -263,6 +272,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     runners,
     startHub,
     crashHub,
+    replaceHub,
     startRunner,
     stopRunner,
     startGateway,

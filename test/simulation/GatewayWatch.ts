@@ -30,9 +30,10 @@ export class GatewayWatch {
   bus(inner: MessageBus["Service"]): MessageBus["Service"] {
     const { world } = this.lookout
     return {
-      subscribe: (subject) =>
+      ...inner,
+      subscribe: (subject, deliveries) =>
         Effect.map(
-          inner.subscribe(subject),
+          inner.subscribe(subject, deliveries),
           Stream.map((envelope: Envelope) => {
             this.touched = true
             this.onArrival(envelope)
@@ -53,6 +54,9 @@ export class GatewayWatch {
 
   /** The second lock's own watchman: whatever the bus may do, only what a hub of this namespace was allowed to publish can arrive. */
   private onArrival(envelope: Envelope): void {
+    // What hubs ask of a session that moved, and say of one that did, is judged by what follows.
+    if (envelope._tag === "RouteQuestion" || envelope._tag === "SessionMoved" || envelope._tag === "SessionLeaving")
+      return
     if (envelope._tag !== "Uplink") return this.violate(`gets a ${envelope._tag}`)
     const from = this.lookout.lawful.get(envelope)
     if (from === this.namespace) return

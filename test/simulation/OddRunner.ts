@@ -41,7 +41,7 @@ const abort: ResponseFrame = { _tag: "ResponseAbort", code: "app_failed", messag
 /** Its session, and what it says. `seen` is told which of the eight situations has just come about. */
 class OddSession {
   readonly id = new Uint8Array(16).fill(0xdd)
-  private hub = ""
+  hub = ""
   readonly streams = new Map<string, Stream>()
   link: Link<ResponseFrame>
   private readonly world: World
@@ -79,7 +79,8 @@ class OddSession {
   }
 
   /** Goes on over a socket; where the hub knows nothing of the session, with the handlers of sockets that it no longer has. */
-  attach(socket: MessageSocket, { hub, received, resumed }: Wayleave1.Welcome): void {
+  attach(socket: MessageSocket, { hub, outcome, received }: Wayleave1.Welcome): void {
+    const resumed = outcome === "resumed"
     const present = [...this.streams.values()].filter(({ webSocket }) => webSocket)
     if (resumed && hub === this.hub && this.link.canResume(received)) {
       if (present.length > 0) this.seen(1)
@@ -228,6 +229,7 @@ export const startOddRunner = Effect.fnUntraced(function* (
     for (const frame of words.frames) session.receive(frame)
     session.link.onReceived(data.length)
   }
+  let dials = 0
   const serve = Effect.fnUntraced(function* () {
     const dialled = yield* cluster.dial(namespace)
     socket = dialled
@@ -239,8 +241,12 @@ export const startOddRunner = Effect.fnUntraced(function* (
       _tag: "Hello",
       versions: [1],
       session: session.id,
+      connection: ++dials,
       name: oddName,
+      hub: session.hub,
       received,
+      // It goes on with what it has whether or not anybody lets it.
+      streams: [],
       capabilities,
       agent: "odd"
     })

@@ -5,8 +5,8 @@
 import { Cause, Effect, Exit, Fiber, Logger } from "effect"
 import * as Wayleave1 from "../../src/protocol/Wayleave1.ts"
 import type { Uplink } from "../../src/tunnel/Envelope.ts"
-import { type Cluster, drawPlan, type LiveGateway, makeCluster, names } from "./Cluster.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { type Cluster, drawPlan, type LiveGateway, makeCluster, names } from "./Cluster.ts"
 import { oddName, oddSizes, startOddRunner } from "./OddRunner.ts"
 import { type Ledger, sizesOfAll, visitHttp, visitSocket } from "./Traffic.ts"
 import { forgedStatus, type Lookout } from "./Watch.ts"
@@ -61,8 +61,8 @@ export const intrude = Effect.fnUntraced(function* (world: World, cluster: Clust
   for (let tries = 0; tries < 5; tries++) {
     yield* Effect.sleep(world.random.below(2_000))
     if (disguised) say({ _tag: "GoAway", reason: "seen enough" })
-    const { issued } = (world.random.below(2) === 0 ? entry : (any() ?? entry)).watch
-    const known = issued.filter(({ owner }) => owner !== own)
+    const { watch } = world.random.below(2) === 0 ? entry : (any() ?? entry)
+    const known = watch.issued.filter(({ key }) => !watch.everHad(own, key))
     const frames = known.map(({ key }) => ({
       route: key,
       index: world.random.below(3),
@@ -246,7 +246,13 @@ export const runWorld = <A>(
     if (violations.length < 10) violations.push(`at ${world.nowMs} ms: ${what}`)
     world.note(`VIOLATION ${what}`)
   }
-  const lookout: Lookout = { world, violate, everHeld: new Map(), lawful: new WeakMap<Uplink, string>(), unpublished: false }
+  const lookout: Lookout = {
+    world,
+    violate,
+    everHeld: new Map(),
+    lawful: new WeakMap<Uplink, string>(),
+    unpublished: false
+  }
   const ledger: Ledger = {
     world,
     violate,

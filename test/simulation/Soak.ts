@@ -32,6 +32,7 @@ const plan: Plan = {
   socket: { delayMsMax: 20, stall: 0.001, stallMsMax: 10_000, reset: 0.0005, lostBehind: 0.0005, halfOpen: 0.0001 },
   lossy: false,
   crashes: true,
+  drains: true,
   jumps: true,
   outages: true
 }

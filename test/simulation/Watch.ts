@@ -45,9 +45,9 @@ const ownWords = new Set([
   "the runner went away and did not come back",
   "the runner's queue is full",
   "the request cannot be encoded for its runner",
-  "the hub could not say that it took the request",
-  "the runner went on without this stream"
+  "the hub could not say that it took the request"
 ])
+const declined = "the runner went on without this stream"
 const ownWord = ({ frame }: Uplink) => frame._tag === "ResponseAbort" && ownWords.has(frame.message)
 
 const stranger = SessionId.make("0".repeat(32))
@@ -111,6 +111,11 @@ export class HubWatch {
     this.world = lookout.world
     this.model = new RouteModel(bounds)
     this.violate = (what) => lookout.violate(`${label}: ${what}`)
+  }
+
+  /** Whether the session has had the route, at this hub or another. */
+  everHad(session: string, key: RouteKey): boolean {
+    return this.lookout.everHeld.get(showRoute(key))?.has(session) === true
   }
 
   /** The last routes issued here, for whoever wants to guess one. */
@@ -323,6 +328,8 @@ export class HubWatch {
     this.lookout.lawful.set(uplink, this.namespace)
     if (this.admitted.has(uplink)) return
     if (session === "" && frame._tag === "ResponseAbort") return
+    // Said for a session that moved, of streams that it may have been granted: only where it was does its gateway listen.
+    if (frame._tag === "ResponseAbort" && frame.message === declined) return
     // A hub's first Credit says who took the stream; it may come after a quick answer. Its own last words may come after much more.
     const held = this.holders.get(showRoute(route))?.owners.includes(session) === true
     if (held && (frame._tag === "Credit" || ownWord(uplink))) return

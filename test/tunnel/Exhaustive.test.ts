@@ -68,6 +68,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
     assert.deepStrictEqual(withVariant("RequestFrame", 99), [
       "hub/WayleavePeer.ts",
       "hub/rivet/RivetPeer.ts",
+      "hub/rivet/RivetWire.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/RequestStream.ts",
       "runner/RunnerSession.ts",
@@ -82,7 +83,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
     assert.deepStrictEqual(withVariant("ResponseFrame", 99), [
       "gateway/HttpStream.ts",
       "gateway/SocketStream.ts",
-      "hub/rivet/RivetStream.ts",
+      "hub/rivet/Pieces.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/StreamCore.ts",
       "tunnel/Frame.ts",

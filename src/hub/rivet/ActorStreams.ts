@@ -40,6 +40,10 @@ interface Found {
   readonly host: RivetHost | undefined
 }
 
+interface Hosted extends Found {
+  readonly host: RivetHost
+}
+
 /** The streams of actors of one hub. */
 export const makeActorStreams = (
   parts: HubParts,
@@ -78,7 +82,7 @@ export const makeActorStreams = (
   const whileWaiting = (
     asked: Downlink | Wake,
     finding: Effect.Effect<Found | undefined, ActorError>,
-    use: (found: Found & { readonly host: RivetHost }) => Effect.Effect<void>
+    use: (found: Hosted) => Effect.Effect<void>
   ): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (waiting.size >= limits.actorOpensMax) {
@@ -125,19 +129,33 @@ export const makeActorStreams = (
     host?.peer.enlist(stream)
   }
 
-  const attach = (socket: LastingSocket, { host, placement }: Found & { readonly host: RivetHost }) =>
-    Effect.gen(function* () {
-      const { stream } = socket
-      const { actorId, generation } = placement
-      const isGone = () => lasting.get(stream.route) !== socket
-      // The actor's start may have taken it along.
-      if (isGone() || (socket.host?.peer === host.peer && stream.actor.generation === generation && !stream.closed))
-        return
-      if (!(yield* lasting.awaitSleep(socket, limits.lastingSocketMs))) return
-      // The actor may have ended meanwhile: then its gateway asks again.
-      if (isGone() || control.generationUnsafe(host.session.id, actorId) !== generation) return
-      if (yield* lasting.attach(socket, host, placement.generation)) host.peer.enlist(socket.stream)
-    })
+  /** Gives a socket that sleeps to its actor's runner. `false`: that generation ended while the socket was waited for. */
+  const attach = Effect.fnUntraced(function* (socket: LastingSocket, { host, placement }: Hosted) {
+    const { stream } = socket
+    const { actorId, generation } = placement
+    const isGone = () => lasting.get(stream.route) !== socket
+    const isThere = () => socket.host?.peer === host.peer && stream.actor.generation === generation && !stream.closed
+    // The actor's start may have taken it along.
+    if (isGone() || isThere()) return true
+    // Whoever has it still does not let go: its gateway asks again.
+    if (!(yield* lasting.awaitSleep(socket, limits.lastingSocketMs)) || isGone()) return true
+    if (control.generationUnsafe(host.session.id, actorId) !== generation) return false
+    if (yield* lasting.attach(socket, host, generation)) host.peer.enlist(stream)
+    return true
+  })
+
+  /** Finds the actor for a socket that sleeps, and again where it was gone by then. */
+  const bringBack = (asked: Wake, socket: LastingSocket, attempts: number): Effect.Effect<void> => {
+    const finding = Effect.tapError(find(asked, socket.actorId), (error) =>
+      // Anything else may pass, and its gateway asks again.
+      Effect.sync(() => abortCode(error) === "actor_not_found" && lasting.forget(socket))
+    )
+    return whileWaiting(asked, finding, (found) =>
+      Effect.flatMap(attach(socket, found), (isDone) =>
+        isDone || attempts === 1 ? Effect.void : bringBack(asked, socket, attempts - 1)
+      )
+    )
+  }
 
   const wake = (asked: Wake): Effect.Effect<void> => {
     const { actor, index, route } = asked
@@ -148,11 +166,7 @@ export const makeActorStreams = (
       return downlink.refuse(asked, "overloaded", "too many WebSockets wait for their actors")
     }
     socket.place = index
-    const finding = Effect.tapError(find(asked, socket.actorId), (error) =>
-      // Anything else may pass, and its gateway asks again.
-      Effect.sync(() => abortCode(error) === "actor_not_found" && lasting.forget(socket))
-    )
-    return whileWaiting(asked, finding, (found) => attach(socket, found))
+    return bringBack(asked, socket, limits.lastingSocketAttempts)
   }
 
   return {

@@ -7,6 +7,7 @@
  */
 import { Clock, Deferred, Effect } from "effect"
 import type { RouteKey } from "../../tunnel/Envelope.ts"
+import type { ResponseFrame } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
 import { RouteMap } from "../../tunnel/RouteMap.ts"
 import type { HubParts } from "../HubParts.ts"
@@ -33,6 +34,8 @@ export interface LastingSocket {
   /** Completed when it is asleep, or over. */
   left: Deferred.Deferred<void> | undefined
 }
+
+const failedAsleep: ResponseFrame = { _tag: "WebSocketClose", code: 1011, reason: "", hibernate: false }
 
 /** All of one hub. */
 export class LastingSockets {
@@ -91,6 +94,13 @@ export class LastingSockets {
     const isHere = !stream.closed
     peer.release(stream)
     if (socket?.stream !== stream) return stream.drop()
+    if (!stream.lasts) {
+      // It failed in that very moment, and its end would wait with it for a wake.
+      this.forget(socket)
+      return yield* this.parts.tellGateway(stream.route.gatewayId, [
+        this.parts.uplink(session, stream.route, 0, failedAsleep)
+      ])
+    }
     socket.host = undefined
     socket.heardAtMs = this.nowMs()
     this.settle(socket)

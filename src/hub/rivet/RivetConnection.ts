@@ -18,8 +18,10 @@ import type { Connection, ConnectionEnd } from "../Session.ts"
 import { makeActorChannel } from "./ActorChannel.ts"
 import { makeActorCommands } from "./ActorCommands.ts"
 import type { LastingSockets } from "./LastingSockets.ts"
+import { Probes } from "./Probes.ts"
 import { codeOf, type RivetReason, reasonOf } from "./RivetClose.ts"
 import type { RivetPeer } from "./RivetPeer.ts"
+import type { StreamActor } from "./RivetStream.ts"
 
 /** What is known of the runner when its connection begins, and who there is beside it. */
 export interface RivetConnectionOptions {
@@ -75,16 +77,23 @@ export const serveRivet = Effect.fnUntraced(function* (
 
   const channel = makeActorChannel({ host, mark, control, welcome: options.welcome })
   const isCurrent = () => session.generation === generation && session.socket === socket
+  const heardOf = ({ actorId, generation }: StreamActor) => {
+    if (control.generationUnsafe(session.id, actorId) === generation) control.aliveUnsafe(session.id, actorId)
+  }
+  const probes = new Probes(yield* Random.nextIntBetween(0, 0xffff_ffff), peer.wire, heardOf)
   const port: RunnerPort = {
     command: makeActorCommands({ host, lasting, mark, isCurrent, runFork: parts.runFork }),
-    ended: (placement, hibernates) => peer.actorEnded(placement, hibernates)
+    ended: (placement, hibernates) => peer.actorEnded(placement, hibernates),
+    probe: (placement) => probes.ask(placement)
   }
 
   /** A frame of an answer. One for a stream that is not with this runner goes to the Relay alone, which knows why. */
   const onFrame = ({ acknowledgement, frame, route }: TunnelUp, strays: Array<Uplink>) => {
     if (acknowledgement !== null) peer.wire.sayBytes(acknowledgement)
+    const stream = peer.take(route, frame)
+    if (stream !== undefined) return heardOf(stream.actor)
     // Given up here, and its gateway is still to be told: nothing of it may get there before.
-    if (peer.take(route, frame) || parts.streams.get(route) === session) return
+    if (probes.take(route, frame) || parts.streams.get(route) === session) return
     strays.push(parts.uplink(session, route, 0, frame))
   }
 
@@ -128,7 +137,7 @@ export const serveRivet = Effect.fnUntraced(function* (
   })
   /** Reads on only as the runner takes what it is told in answer: who floods us with questions and reads nothing is not read from either. */
   const readWhole = (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>
-    Effect.tap(Effect.uninterruptible(read(batch)), () => (peer.wire.choked ? peer.wire.writable : Effect.void))
+    Effect.tap(Effect.uninterruptible(read(batch)), () => peer.wire.unchoked)
 
   const heartbeat: Effect.Effect<ConnectionEnd> =
     mark === 1
@@ -149,11 +158,6 @@ export const serveRivet = Effect.fnUntraced(function* (
   )
   const end = yield* Effect.raceAllFirst([serving, heartbeat, Effect.map(Deferred.await(place.dismissed), closed)])
   if (end._tag === "Gone") return end
-  if (end.reason === "fenced") {
-    yield* Effect.logWarning(
-      "a newer connection with the same runner key took over: two processes with one key would do so for ever"
-    ).pipe(Effect.annotateLogs({ runner: runner.name, key: runner.key }))
-  }
   const reason = reasonOf[end.reason]
   socket.closeUnsafe(codeOf(reason), yield* closeText(reason))
   return end

@@ -141,6 +141,7 @@ const makePeer = (parts: HubParts, { control, kv, lasting }: RivetParts, id: Ses
     onUnencodable: parts.onUnencodable,
     onUnsayable: ({ _tag }) => parts.runFork(Effect.logError("a message to a runner cannot be encoded", _tag)),
     onForgotten: (stream) => lasting.over(stream),
+    onUnanswered: ({ actorId }) => parts.runFork(control.suspect(id, actorId)),
     onEnded: control.lost(id)
   })
 

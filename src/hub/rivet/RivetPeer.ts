@@ -33,6 +33,8 @@ export interface RivetPeerOptions {
   readonly onUnsayable: (message: ActorDownlink) => void
   /** The peer has nothing to do with the stream any more, and it does not sleep either. */
   readonly onForgotten: (stream: RivetStream) => void
+  /** The runner neither opened nor refused a WebSocket in its time: it may not have the actor any more. */
+  readonly onUnanswered: (actor: StreamActor) => void
   readonly onEnded: Effect.Effect<void>
 }
 
@@ -189,14 +191,14 @@ export class RivetPeer implements Peer {
     this.wire.detach(socket)
   }
 
-  /** Takes a frame from the runner for a stream of its own; false where it has no such stream here. */
-  take(route: RouteKey, frame: ResponseFrame): boolean {
+  /** Takes a frame from the runner for a stream of its own, and returns that; undefined where it has no such stream here. */
+  take(route: RouteKey, frame: ResponseFrame): RivetStream | undefined {
     const stream = this.streams.get(route)
-    if (stream === undefined) return false
+    if (stream === undefined) return undefined
     const fault = stream.offer(this.lasting(stream, frame))
     if (fault !== undefined) this.fail(stream, fault, "more than may be kept of an answer")
     this.enlist(stream)
-    return true
+    return stream
   }
 
   /** This generation hosts nothing any more: the runner will say no more for its streams, so it is said here. */
@@ -348,6 +350,8 @@ export class RivetPeer implements Peer {
 
   /** The gateway, or we, have no more use for the stream: the runner is told, unless it never heard of it or is done with it. */
   private giveUp(stream: RivetStream, code: AbortCode): void {
+    const isUnanswered = stream.kind === "websocket" && !stream.accepted && code === "deadline"
+    if (isUnanswered) this.options.onUnanswered(stream.actor)
     if (!stream.closed) this.tellRunner(stream, code)
     this.forget(stream)
   }

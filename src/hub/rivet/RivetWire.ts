@@ -79,15 +79,15 @@ export class RivetWire {
     return this.full
   }
 
-  /** More was said in answer to the runner than it reads: it is not to be read from until it does. */
-  get choked(): boolean {
+  /** More was said in answer to the runner than it reads. */
+  private get choked(): boolean {
     return this.full && this.saidBytes > limits.rivetAnswersBytesMax
   }
 
-  /** Waits until the socket takes what it is given, or there is none. */
-  readonly writable: Effect.Effect<void> = Effect.suspend(() =>
-    this.full && this.socket !== undefined
-      ? Effect.andThen(Effect.ignore(this.socket.writable), this.writable)
+  /** Waits while more was said in answer to the runner than it reads: nothing more is to be asked for by it until it does. */
+  readonly unchoked: Effect.Effect<void> = Effect.suspend(() =>
+    this.choked && this.socket !== undefined
+      ? Effect.andThen(Effect.ignore(this.socket.writable), this.unchoked)
       : Effect.void
   )
 
@@ -163,6 +163,12 @@ export class RivetWire {
     } catch {
       return this.options.onUnsayable(message)
     }
+    if (bytes !== null) this.sayBytes(bytes)
+  }
+
+  /** Says a message of no stream's, ahead of all that wait. */
+  sayFrame(message: StreamMessage): void {
+    const bytes = this.version === undefined ? null : this.encode(this.version, message)
     if (bytes !== null) this.sayBytes(bytes)
   }
 

@@ -57,9 +57,9 @@ export class StoreRequests {
   ) {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       // An answer may have 31 MiB: the next is not made while the runner does not read.
-      yield* this.wire.writable
+      yield* this.wire.unchoked
       const response = yield* this.asked(next)
-      yield* this.wire.writable
+      yield* this.wire.unchoked
       this.waiting--
       this.answer(next.requestId, response)
     }

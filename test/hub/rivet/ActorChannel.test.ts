@@ -6,6 +6,7 @@ import { connect, dial, init, type ScriptedRivetRunner } from "../../../src/test
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { actorOf, type ControlTwin, startOf, stopOf } from "./ControlTwin.ts"
 import {
+  accept,
   actor,
   advance,
   all,
@@ -18,7 +19,8 @@ import {
   route,
   type Scenario,
   scenario,
-  settle
+  settle,
+  upgrade
 } from "./RivetHarness.ts"
 
 const eventOf = (actorId: string, index: number, generation = 0): NumberedEvent => ({
@@ -410,7 +412,8 @@ describe("a runner that asks much and reads nothing", () => {
           yield* runner.say({ _tag: "KvAsked", actorId: actor, requestId: i, request: get("a") })
         }
         yield* settle
-        assert.isAtMost(asked.length, 1 + limits.socketHighWaterBytes / large.length)
+        const most = limits.rivetAnswersBytesMax + limits.socketHighWaterBytes
+        assert.isAtMost(asked.length, 2 + most / large.length)
         let bytesRead = 0
         while (bytesRead < 100 * large.length) {
           for (const { data } of yield* runner.socket.pull) bytesRead += data.length
@@ -419,5 +422,80 @@ describe("a runner that asks much and reads nothing", () => {
         assert.strictEqual(asked.length, 100)
       }),
     { kv: generous }
+  )
+})
+
+describe.each(all)("version %i: whether an actor is still there", (version) => {
+  scenario("is asked by a request that no app sees, whose answer reaches nobody else", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session, visitor } = yield* arrange(twin, version)
+      twin.port(session).probe?.({ actorId: actor, generation: 0, runner: session })
+      const asked = yield* runner.nextFrame
+      assert.strictEqual(asked.actorId, actor)
+      assert.deepInclude(asked.frame, { _tag: "RequestStart", method: "GET", target: "/", streamed: false })
+      assert.strictEqual(asked.frame._tag === "RequestStart" && asked.frame.body.length, 1)
+      assert.deepStrictEqual(twin.alive, [])
+      yield* runner.frame(asked.route, { ...answer(bytesOf(3)), status: 500 })
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [actor])
+      assert.deepStrictEqual(yield* visitor.pending, [])
+      // Once: what comes on that route now answers nothing.
+      yield* runner.frame(asked.route, answer())
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [actor])
+      assert.isUndefined(runner.socket.closedUnsafe())
+    })
+  )
+
+  scenario("shows in every answer of that generation, and in none of an older one", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session, visitor } = yield* arrange(twin, version)
+      yield* visitor.open(actor, 1, request("/"))
+      yield* visitor.open(actor, 2, request("/"))
+      yield* runner.frame(route(1), answer())
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [actor])
+      twin.host(actor, session, 1)
+      yield* runner.frame(route(2), answer())
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [actor])
+    })
+  )
+
+  scenario("is doubted where a WebSocket was neither opened nor refused in its time, and not where one was", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* arrange(twin, version)
+      for (const id of [1, 2, 3]) yield* visitor.open(actor, id, upgrade)
+      yield* visitor.open(actor, 4, request("/"))
+      yield* runner.frame(route(1), accept())
+      yield* settle
+      for (const id of [1, 4]) yield* visitor.follow(id, { _tag: "RequestAbort", code: "deadline" })
+      yield* visitor.follow(2, { _tag: "RequestAbort", code: "cancelled" })
+      yield* settle
+      assert.deepStrictEqual(twin.suspected, [])
+      yield* visitor.follow(3, { _tag: "RequestAbort", code: "deadline" })
+      yield* settle
+      assert.deepStrictEqual(twin.suspected, [actor])
+    })
+  )
+})
+
+describe("actors that were asked after", () => {
+  scenario("are remembered up to a number; an answer of one that was forgotten does no harm", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session } = yield* arrange(twin, 7)
+      for (let i = 0; i <= limits.rivetProbesOut; i++) {
+        twin.port(session).probe?.({ actorId: actor, generation: 0, runner: session })
+      }
+      const first = yield* runner.nextFrame
+      const second = yield* runner.nextFrame
+      yield* runner.frame(first.route, answer())
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [])
+      yield* runner.frame(second.route, answer())
+      yield* settle
+      assert.deepStrictEqual(twin.alive, [actor])
+      assert.isUndefined(runner.socket.closedUnsafe())
+    })
   )
 })

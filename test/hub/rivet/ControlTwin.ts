@@ -36,6 +36,9 @@ export class ControlTwin {
   readonly acknowledged: Array<Checkpoint> = []
   readonly draining: Array<SessionId> = []
   readonly lost: Array<SessionId> = []
+  /** Actors that were heard of, and those that were not. */
+  readonly alive: Array<string> = []
+  readonly suspected: Array<string> = []
   /** Commands that a runner is owed when it attaches. */
   owed: ReadonlyArray<NumberedCommand> = []
   /** What a runner name leads to. */
@@ -149,7 +152,10 @@ export class ControlTwin {
       const placement = this.placements.get(actorId)
       return placement?.runner === session ? placement.generation : undefined
     },
-    aliveUnsafe: () => {},
+    aliveUnsafe: (_session, actorId) => {
+      this.alive.push(actorId)
+    },
+    suspect: (_session, actorId) => Effect.sync(() => void this.suspected.push(actorId)),
     place: (actorId) =>
       (this.delays.get(actorId) ?? Effect.void).pipe(
         Effect.andThen(

@@ -1,6 +1,7 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Fiber } from "effect"
+import { Deferred, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
+import { layerMemory as busMemory, MessageBus } from "../../../src/bus/MessageBus.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
 import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
@@ -409,6 +410,44 @@ describe("a WebSocket whose visitor is slow", () => {
   )
 })
 
+describe("a WebSocket that fails while its gateway is told that it sleeps", () => {
+  let gate: Deferred.Deferred<void> | undefined
+  const bus = Layer.effect(
+    MessageBus,
+    Effect.map(MessageBus, (real) => ({
+      ...real,
+      publish: (subject, envelopes, delivery) => {
+        const publishing = real.publish(subject, envelopes, delivery)
+        return gate === undefined || delivery === "one" ? publishing : Effect.andThen(Deferred.await(gate), publishing)
+      }
+    }))
+  ).pipe(Layer.provide(busMemory))
+
+  scenario(
+    "ends then: nobody wakes it for that",
+    (twin) =>
+      Effect.gen(function* () {
+        const { runner, visitor } = yield* withSocket(twin, 7, true)
+        yield* settle
+        yield* visitor.pending
+        gate = Deferred.makeUnsafe()
+        runner.socket.terminateUnsafe()
+        yield* Fiber.join(runner.accepted)
+        const back = yield* connect({ version: 7 })
+        yield* settle
+        for (let i = 0; i <= limits.framesHeldMax; i++) yield* back.frame(key, ack(0))
+        yield* settle
+        assert.deepInclude(yield* back.nextFrame, { frame: closeDown(1011, "ws.downstream_closed") })
+        yield* Deferred.succeed(gate, undefined)
+        gate = undefined
+        assert.deepStrictEqual(yield* visitor.frameOf(socketId), asleep)
+        assert.deepStrictEqual(yield* visitor.frameOf(socketId), close(1011))
+        yield* atRest
+      }),
+    { bus }
+  )
+})
+
 describe("a wake", () => {
   scenario("of a WebSocket that nobody here remembers puts it on its actor all the same", (twin) =>
     Effect.gen(function* () {
@@ -453,6 +492,32 @@ describe("a wake", () => {
       yield* settle
       // The start took it along: the wake itself has nothing left to do.
       assert.deepStrictEqual(yield* visitor.pending, [])
+    })
+  )
+
+  scenario("of one whose actor has ended again by the time it was found looks for it again", (twin) =>
+    Effect.gen(function* () {
+      // A visitor who does not take what the app said holds its WebSocket up for a moment.
+      const arranged = yield* withSocket(twin, 7, true)
+      const { runner, session, visitor } = arranged
+      yield* runner.frame(key, message(bytesOf(512 * KiB)))
+      yield* settle
+      yield* visitor.pending
+      twin.end(actor, true)
+      twin.host(actor, session, 1)
+      yield* visitor.wake(socketId, actor, 1)
+      yield* settle
+      twin.host(actor, session, 2)
+      yield* visitor.grant(socketId, 256 * KiB)
+      let frame = yield* visitor.frameOf(socketId)
+      while (frame._tag === "WebSocketMessage") frame = yield* visitor.frameOf(socketId)
+      assert.deepStrictEqual(frame, asleep)
+      yield* attached(arranged, 1)
+      // On the generation that is there: the end of an older one does not touch it.
+      twin.port(session).ended({ actorId: actor, generation: 1, runner: session }, true)
+      yield* converses(visitor, runner, 1)
+      twin.end(actor, true)
+      assert.deepStrictEqual(yield* visitor.frameOf(socketId), asleep)
     })
   )
 

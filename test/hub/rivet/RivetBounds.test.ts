@@ -209,6 +209,28 @@ describe("what waits for a runner's socket", () => {
     })
   )
 
+  it.effect("leaves answers to the runner's questions their share, and holds them up only for themselves", () =>
+    Effect.gen(function* () {
+      const { wire } = wireOf()
+      const [near, far] = pair({ protocol: "rivet" })
+      wire.attach(near, v7)
+      for (let i = 0; i < 10; i++) wire.write(messageOf(request(bytesOf(200 * 1024)), i))
+      assert.isTrue(wire.blocked)
+      yield* wire.unchoked
+      wire.sayBytes(new Uint8Array(limits.rivetAnswersBytesMax))
+      yield* wire.unchoked
+      wire.sayBytes(new Uint8Array(1))
+      const waiting = yield* Effect.forkChild(wire.unchoked)
+      yield* settle
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* far.pull
+      yield* settle
+      // Full again of what waited behind, and yet.
+      assert.isTrue(wire.blocked)
+      assert.isDefined(waiting.pollUnsafe())
+    })
+  )
+
   it("forgets pings beyond a number: they prove nothing any more", () => {
     const { wire } = wireOf()
     const [near] = pair({ protocol: "rivet" })

@@ -184,7 +184,7 @@ describe("a handshake", () => {
       assert.isUndefined(socket.closedUnsafe())
       yield* TestClock.adjust(limits.rivetRefusalMs)
       yield* settle
-      assert.strictEqual(refusal(socket.closedUnsafe()), "1011 ws.invalid_packet")
+      assert.strictEqual(refusal(socket.closedUnsafe()), "1011 guard.service_unavailable")
     }).pipe(Effect.provide(hubLayer().pipe(Layer.provideMerge(Layer.mergeAll(busMemory, routesMemory, layerOpen)))))
   )
 

@@ -113,8 +113,13 @@ export const rivetGateway = Effect.gen(function* () {
       stream = fresh()
       watched.set(requestId, stream)
     }
-    if (stream.asleep && frame._tag !== "Credit" && frame._tag !== "ResponseAbort") {
-      faults.push(`${frame._tag} for ${requestId}, which sleeps`)
+    if (stream.asleep) {
+      // Nothing has a place in an order now: a word from the hub, or the end.
+      const isEnd = frame._tag === "WebSocketClose" && !frame.hibernate
+      if (!isEnd && frame._tag !== "Credit" && frame._tag !== "ResponseAbort") {
+        faults.push(`${frame._tag} for ${requestId}, which sleeps`)
+      }
+      return
     }
     if (isSequenced(frame) && stream.sequence.accept(index) !== "next") {
       faults.push(`${frame._tag} ${index} of ${requestId} out of order`)

@@ -12,6 +12,7 @@ const peerOf = () => {
     onUnencodable: () => {},
     onUnsayable: () => {},
     onForgotten: () => {},
+    onUnanswered: () => {},
     onEnded: Effect.void
   })
   peer.onLasting = () => true

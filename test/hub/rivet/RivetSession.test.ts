@@ -491,6 +491,7 @@ describe("a hub that drains", () => {
       yield* visitor.open(actor, 1, request("/"))
       yield* runner.nextFrame
       const drained = yield* Effect.forkScoped(Hub.use((hub) => hub.drain))
+      // Nothing can be said to it, so nothing is waited for.
       yield* settle
       yield* visitor.open(actor, 2, request("/"))
       assert.deepInclude(yield* visitor.frameOf(2), { _tag: "ResponseAbort", code: "draining" })

@@ -75,6 +75,16 @@ describe.each(all)("version %i: a WebSocket", (version) => {
     })
   )
 
+  scenario("carries what its app says in the order it was said, whatever numbers it says it with", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* withSocket(twin, version)
+      for (const [i, index] of [0, 0, 7, 3, 65_535, 0].entries()) yield* runner.frame(key, message(`${i}`), index)
+      for (const want of ["0", "1", "2", "3", "4", "5"]) {
+        assert.strictEqual(asText(yield* visitor.frameOf(socketId)), want)
+      }
+    })
+  )
+
   scenario("numbers its messages around: after 65535 comes 0", (twin) =>
     Effect.gen(function* () {
       const { runner, visitor } = yield* withSocket(twin, version)
