@@ -1,9 +1,12 @@
 /**
  * Which actor a request means that names none: `/gateway/NAME?rvt-…` asks for one by name and key, and may have it created. Reading the parameters
- * is here, and asking `ActorControl`; the rest of the path is `ActorAddress.ts`.
+ * is here, and asking for it (`actor/ActorDirectory.ts`); the rest of the path is `ActorAddress.ts`.
  */
 import { Effect } from "effect"
-import type { ActorControl, CrashPolicy } from "../actor/ActorControl.ts"
+import type { ActorError, CrashPolicy } from "../actor/Actor.ts"
+import type { ActorWish, FindActor } from "../actor/ActorDirectory.ts"
+import type { BusError } from "../bus/MessageBus.ts"
+import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { isCbor } from "./Cbor.ts"
 import { fromActorError, type Refusal, type RivetErrorCode } from "./RivetError.ts"
@@ -11,18 +14,9 @@ import { fromActorError, type Refusal, type RivetErrorCode } from "./RivetError.
 /** The prefix of the parameters that are the gateway's and never reach an app. */
 export const prefix = "rvt-"
 
-/** A query as it was asked. */
-export interface ActorQuery {
+/** A query as it was asked. The parts of its key are joined and escaped as Rivet does; `create` is null for `get`. */
+export interface ActorQuery extends ActorWish {
   readonly namespace: string
-  readonly name: string
-  /** The parts of the key, joined and escaped as Rivet does. */
-  readonly key: string
-  /** Null for `get`, which creates nothing. */
-  readonly create: {
-    readonly runnerName: string
-    readonly crashPolicy: CrashPolicy
-    readonly input: Uint8Array | null
-  } | null
 }
 
 /** What is wrong with a query. */
@@ -159,26 +153,32 @@ export const readQuery = (rawName: string, raw: ReadonlyArray<string>): ActorQue
   }
 }
 
-const notFound: Refusal = { code: "actor_not_found", rivet: "actor.not_found" }
+const tooSlow: Refusal = { code: "actor_not_ready", rivet: "pegboard.route_resolve_query_timeout" }
 
-/** The id of the actor that is meant. Without a control plane there are no actors. */
-export const resolve = (
-  control: ActorControl["Service"] | undefined,
-  namespace: string,
-  query: ActorQuery
-): Effect.Effect<string, Refusal> => {
-  if (query.namespace !== namespace) return Effect.fail({ code: "bad_request", rivet: "namespace.not_found" })
-  if (control === undefined) return Effect.fail(notFound)
-  const { create, key, name } = query
-  const found =
-    create === null
-      ? Effect.map(control.find(name, key), (actor) => actor.actorId)
-      : Effect.map(control.getOrCreate({ name, key, ...create }), ({ actor }) => actor.actorId)
-  return found.pipe(
-    Effect.mapError(fromActorError),
-    Effect.timeoutOrElse({
-      duration: limits.queryMs,
-      orElse: () => Effect.fail<Refusal>({ code: "actor_not_ready", rivet: "pegboard.route_resolve_query_timeout" })
-    })
-  )
+const fromBus = ({ reason }: BusError): Refusal => {
+  switch (reason) {
+    case "NoResponders":
+      return { code: "no_runner" }
+    case "Full":
+      return { code: "overloaded" }
+    case "Timeout":
+    case "Disconnected":
+      return tooSlow
+    case "Unsendable":
+      return { code: "bad_request", rivet: "actor.invalid_request" }
+    default:
+      return absurd(reason)
+  }
 }
+
+const refusalOf = (error: ActorError | BusError): Refusal =>
+  error._tag === "ActorError" ? fromActorError(error) : fromBus(error)
+
+/** The id of the actor that is meant. */
+export const resolve = (find: FindActor, namespace: string, query: ActorQuery): Effect.Effect<string, Refusal> =>
+  query.namespace === namespace
+    ? find(query).pipe(
+        Effect.mapError(refusalOf),
+        Effect.timeoutOrElse({ duration: limits.queryMs, orElse: () => Effect.fail(tooSlow) })
+      )
+    : Effect.fail({ code: "bad_request", rivet: "namespace.not_found" })

@@ -3,7 +3,7 @@
  * refused here. The host decides first, so an ordinary request to NAME.DOMAIN pays nothing for the other forms.
  */
 import { Effect } from "effect"
-import type { ActorControl } from "../actor/ActorControl.ts"
+import type { FindActor } from "../actor/ActorDirectory.ts"
 import * as Subject from "../bus/Subject.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -27,7 +27,7 @@ export interface AdmissionOptions {
   readonly requestBodyBytesMax: number
   readonly draining: () => boolean
   readonly makeRayId: () => string
-  readonly actorControl: ActorControl["Service"] | undefined
+  readonly findActor: FindActor
 }
 
 /** What becomes of a request. */
@@ -127,7 +127,7 @@ export const makeAdmit = (options: AdmissionOptions) => {
       case "Actor":
         return known(name, { _tag: "Admitted", admitted: toActor(head, host, address.actorId, address.target) })
       case "Query": {
-        const found = resolve(options.actorControl, namespace, address.query)
+        const found = resolve(options.findActor, namespace, address.query)
         const admitted = Effect.map(found, (actorId) => toActor(head, host, actorId, address.target))
         return known(name, { _tag: "Query", admitted })
       }

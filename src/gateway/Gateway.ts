@@ -6,6 +6,7 @@
  */
 import { Clock, Context, Effect, FiberSet, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
+import { findHere, findOnBus } from "../actor/ActorDirectory.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
@@ -128,8 +129,8 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   if (unreadable.length > 0) return yield* new GatewayConfigError({ unreadableProxies: unreadable })
   const bus = yield* MessageBus
   const observer = yield* StreamObserver
-  // Only queries need it. A gateway without one serves names, and hands requests for actors to whoever controls them on the bus.
-  const actorControl = Option.getOrUndefined(yield* Effect.serviceOption(ActorControl))
+  // Only queries need it. Requests for actors go to whoever controls them on the bus in any case.
+  const actorControl = yield* Effect.serviceOption(ActorControl)
   const random = yield* Random.Random
   const clock = yield* Clock.Clock
   const context = yield* Effect.context<never>()
@@ -215,7 +216,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     // A ray names a request in logs and tells nobody's secret: it may follow from a seed.
     makeRayId: () =>
       RivetId.make(Uint8Array.from({ length: RivetId.uniqueBytes }, () => random.nextDoubleUnsafe() * 256)),
-    actorControl
+    findActor: Option.match(actorControl, { onNone: () => findOnBus(bus, namespace), onSome: findHere })
   })
 
   const ended = (record: StreamRecord) =>

@@ -134,6 +134,8 @@ export class InFlight {
         case "SessionTaken":
         case "SessionHeld":
         case "ActorClaim":
+        case "ActorQuestion":
+        case "ActorAnswer":
           this.meter.refused("Unknown")
           break
         default:

@@ -151,6 +151,8 @@ export const makeDownlink = (
       case "SessionTaken":
       case "SessionLeaving":
       case "ActorClaim":
+      case "ActorQuestion":
+      case "ActorAnswer":
         // For gateways, or for a subject of their own; one that strays here has no reader.
         return Effect.void
       default:

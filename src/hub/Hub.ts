@@ -4,6 +4,7 @@
  */
 import { Clock, Context, Effect, FiberSet, Latch, Layer, Option, Random, type Redacted, Schedule, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
+import { answerOnBus } from "../actor/ActorDirectory.ts"
 import { ActorKv } from "../actor/ActorKv.ts"
 import type { Authenticator } from "../auth/Authenticator.ts"
 import { MessageBus } from "../bus/MessageBus.ts"
@@ -164,6 +165,7 @@ const makeRivet = Effect.fnUntraced(function* (
   if (control === undefined || kv === undefined) return undefined
   const lasting = yield* makeLastingSockets(parts)
   const streams = makeActorStreams(parts, control, lasting, downlink, sessionOf)
+  yield* answerOnBus(control, parts.namespace)
   const asked = yield* parts.bus.subscribe(Subject.ofActors(parts.namespace), ["one"])
   yield* Effect.forkIn(Stream.runForEachArray(asked, downlink.handle), yield* Effect.scope)
   const rivet: RivetParts = { control, kv, streams, lasting }
@@ -293,7 +295,9 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   const onCutOff = (now: boolean) =>
     Effect.sync(() => {
       cutOff = now
-      if (now) for (const session of sessions.all()) goAway(session, cutOffNow)
+      if (!now) return
+      // Those of the other dialect cannot be told, and their actors are controlled here or nowhere.
+      for (const session of sessions.all()) if (session.peer.dialect === "wayleave.1") goAway(session, cutOffNow)
     })
   yield* Effect.forkIn(watchCutOff(parts, onCutOff), scope)
 

@@ -124,6 +124,24 @@ export type SessionHeld = typeof SessionHeld.Type
 export const ActorClaim = Wire.tagged(8, "ActorClaim", { holder: Wire.str, sinceMs: Wire.u64 })
 export type ActorClaim = typeof ActorClaim.Type
 
+/** Gateway to whoever controls actors: which one is called so? `create` is null where none is to be made. */
+export const ActorQuestion = Wire.tagged(11, "ActorQuestion", {
+  name: Wire.str,
+  key: Wire.str,
+  create: Wire.optional(
+    Schema.Struct({
+      runnerName: Wire.str,
+      crashPolicy: Wire.enumeration({ restart: 0, sleep: 1, destroy: 2 }),
+      input: Wire.optional(Wire.data)
+    })
+  )
+})
+export type ActorQuestion = typeof ActorQuestion.Type
+
+/** This one; or none, and `refused` says why in the words of `actor/Actor.ts`. */
+export const ActorAnswer = Wire.tagged(12, "ActorAnswer", { actorId: Wire.str, refused: Wire.str, message: Wire.str })
+export type ActorAnswer = typeof ActorAnswer.Type
+
 /** All that the bus carries. */
 export const Envelope = Schema.Union([
   Downlink,
@@ -136,7 +154,9 @@ export const Envelope = Schema.Union([
   SessionMoved,
   SessionLeaving,
   SessionHeld,
-  ActorClaim
+  ActorClaim,
+  ActorQuestion,
+  ActorAnswer
 ])
 export type Envelope = typeof Envelope.Type
 
@@ -159,6 +179,8 @@ export const isLastWord = (envelope: Envelope): boolean => {
     case "SessionLeaving":
     case "SessionHeld":
     case "ActorClaim":
+    case "ActorQuestion":
+    case "ActorAnswer":
       return false
     default:
       return absurd(envelope)

@@ -12,11 +12,12 @@ import { ending, messageBusContract, numbered, numberOf, take } from "../contrac
 import { makeRandom } from "../fuzz/Mutation.ts"
 import { chunk, fakeHub, head } from "../gateway/FakeHub.ts"
 import * as Processes from "../journey/Processes.ts"
-import { layerOnServer, natsStartTimeoutMs, requireNatsServer, startNatsServer } from "./NatsServer.ts"
+import { layerBetweenTwo, layerOnServer, natsStartTimeoutMs, requireNatsServer, startNatsServer } from "./NatsServer.ts"
 
 beforeAll(() => void requireNatsServer(), natsStartTimeoutMs)
 
 messageBusContract("NatsMessageBus", layerOnServer)
+messageBusContract("NatsMessageBus between two processes", layerBetweenTwo)
 
 const busOn = (port: number) =>
   Effect.map(Layer.build(Layer.fresh(NatsMessageBus.layer({ servers: [`127.0.0.1:${port}`] }))), (built) =>

@@ -6,8 +6,8 @@ import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Effect, Layer } from "effect"
-import type { MessageBus } from "../../src/bus/MessageBus.ts"
+import { Context, Effect, Layer } from "effect"
+import { MessageBus } from "../../src/bus/MessageBus.ts"
 import * as NatsMessageBus from "../../src/bus/NatsMessageBus.ts"
 
 const runs = (command: string) => spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0
@@ -107,6 +107,21 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
     }
     return server
   })
+
+/** What a process of a cluster has: it publishes over its own connection what others hear over theirs. Here one server is between the two. */
+export const layerBetweenTwo: Layer.Layer<MessageBus> = Layer.unwrap(
+  Effect.map(startNatsServer(), ({ port }) => {
+    const connection = Layer.fresh(NatsMessageBus.layer({ servers: [`127.0.0.1:${port}`] }))
+    return Layer.effect(
+      MessageBus,
+      Effect.gen(function* () {
+        const near = Context.get(yield* Layer.build(connection), MessageBus)
+        const far = Context.get(yield* Layer.build(connection), MessageBus)
+        return MessageBus.of({ ...near, subscribe: far.subscribe, respond: far.respond })
+      })
+    )
+  })
+).pipe(Layer.orDie)
 
 /** Three servers that are one cluster; each client is told of all of them. */
 export const startNatsCluster = Effect.gen(function* () {

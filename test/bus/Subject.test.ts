@@ -48,3 +48,24 @@ it("does not show a session's id, which is a secret", () => {
   assert.notStrictEqual(one, other)
   assert.notInclude(one, "a".repeat(32))
 })
+
+it.prop(
+  "no two kinds of subject are one, and none of one namespace is another's, whatever they are called",
+  { namespace: Schema.String, other: Schema.String, name: Schema.String },
+  ({ name, namespace, other }) => {
+    const all = (of: string) => [
+      Subject.ofName(of, name),
+      Subject.ofAway(of, name),
+      Subject.ofHub(of, name),
+      Subject.ofSession(of, name),
+      Subject.ofGateway(of, 1),
+      Subject.ofActors(of),
+      Subject.ofActorClaim(of)
+    ]
+    const here = all(namespace)
+    assert.strictEqual(new Set(here).size, here.length)
+    for (const subject of here) assert.match(subject, /^wayleave(?:\.[a-z0-9_=-]+)+$/)
+    const same = namespace.toWellFormed() === other.toWellFormed()
+    for (const subject of all(other)) assert.strictEqual(here.includes(subject), same)
+  }
+)

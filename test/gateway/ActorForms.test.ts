@@ -206,10 +206,10 @@ describe("errors in Rivet's form", () => {
       {}
     ],
     [
-      "a query without a control plane",
+      "a query that nobody controls actors for",
       { target: "/gateway/room?rvt-namespace=default&rvt-method=get", headers: [host] },
-      404,
-      "actor.not_found",
+      503,
+      "guard.service_unavailable",
       {}
     ]
   ] as ReadonlyArray<readonly [string, VisitorOptions, number, string, GatewayOptions]>) {

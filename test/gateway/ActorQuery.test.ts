@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { type ActorControl, ActorError, type ActorRequest, type ActorView } from "../../src/actor/ActorControl.ts"
+import { findHere, findOnBus } from "../../src/actor/ActorDirectory.ts"
+import { layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
 import { joinKey, percentDecode, readQuery, resolve } from "../../src/gateway/ActorQuery.ts"
 import { isCbor } from "../../src/gateway/Cbor.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -169,9 +171,9 @@ describe("asking for it", () => {
           return Effect.succeed({ actor: view("new"), created: true })
         }
       })
-      assert.strictEqual(yield* resolve(plane, "default", get), "room:a")
+      assert.strictEqual(yield* resolve(findHere(plane), "default", get), "room:a")
       const wish = { runnerName: "workers", crashPolicy: "restart", input: null } as const
-      assert.strictEqual(yield* resolve(plane, "default", { ...get, create: wish }), "new")
+      assert.strictEqual(yield* resolve(findHere(plane), "default", { ...get, create: wish }), "new")
       assert.deepStrictEqual(asked, [{ name: "room", key: "a", ...wish }])
     })
   )
@@ -181,19 +183,19 @@ describe("asking for it", () => {
       const plane = control({
         find: () => Effect.fail(new ActorError({ reason: "guard.actor_runner_failed", message: "" }))
       })
-      const failed = yield* Effect.flip(resolve(plane, "default", get))
+      const failed = yield* Effect.flip(resolve(findHere(plane), "default", get))
       assert.deepStrictEqual(failed, { code: "actor_not_ready", rivet: "guard.actor_runner_failed" })
-      const elsewhere = yield* Effect.flip(resolve(plane, "other", get))
+      const elsewhere = yield* Effect.flip(resolve(findHere(plane), "other", get))
       assert.strictEqual(elsewhere.rivet, "namespace.not_found")
-      const alone = yield* Effect.flip(resolve(undefined, "default", get))
-      assert.deepStrictEqual(alone, { code: "actor_not_found", rivet: "actor.not_found" })
-    })
+      const nobody = yield* Effect.flip(resolve(findOnBus(yield* MessageBus, "default"), "default", get))
+      assert.deepStrictEqual(nobody, { code: "no_runner" })
+    }).pipe(Effect.provide(busMemory))
   )
 
   it.effect("takes no longer than it may", () =>
     Effect.gen(function* () {
       const asking = yield* Effect.forkChild(
-        Effect.flip(resolve(control({ find: () => Effect.never }), "default", get))
+        Effect.flip(resolve(findHere(control({ find: () => Effect.never })), "default", get))
       )
       yield* TestClock.adjust(limits.queryMs)
       assert.deepInclude(yield* Fiber.join(asking), { rivet: "pegboard.route_resolve_query_timeout" })

@@ -8,6 +8,7 @@ import { Effect } from "effect"
 import { WebSocket } from "ws"
 import { natsStartTimeoutMs, requireNatsServer, startNatsServer } from "../bus/NatsServer.ts"
 import * as Command from "../cli/CommandProcess.ts"
+import { ask, createActor, openSocket, startApp } from "../rivet/RivetProcesses.ts"
 import * as Processes from "./Processes.ts"
 
 beforeAll(() => void requireNatsServer(), natsStartTimeoutMs)
@@ -63,6 +64,34 @@ it.live(
       const next = yield* Processes.serve(0, url, file("two.sqlite"))
       const answer = yield* Processes.fetch(next.port, { path: "/actors?namespace=default&name=x", host: "127.0.0.1" })
       assert.strictEqual(answer.status, 200)
+    }).pipe(Effect.scoped),
+  60_000
+)
+
+it.live(
+  "visitors of actors come in at any process, by id, by name and key, and by a WebSocket",
+  () =>
+    Effect.gen(function* () {
+      const { url } = yield* startNatsServer()
+      const path = yield* directory
+      const [control, other] = yield* Effect.all(
+        [Processes.serve(0, url, ["--actors-file", join(path, "actors.sqlite")]), Processes.serve(0, url)],
+        { concurrency: 2 }
+      )
+      yield* startApp(control.port, "room")
+      const id = yield* createActor(control.port, "room", { key: "a" })
+      const info = yield* ask(other.port, `/gateway/${id}/info`)
+      assert.strictEqual(JSON.parse(info.text).actorId, id)
+      const query = "rvt-namespace=default&rvt-method"
+      const found = yield* ask(other.port, `/gateway/room/info?${query}=get&rvt-key=a`)
+      assert.strictEqual(JSON.parse(found.text).actorId, id)
+      const made = yield* ask(other.port, `/gateway/room/info?${query}=getOrCreate&rvt-key=b&rvt-runner=room`)
+      assert.notStrictEqual(JSON.parse(made.text).actorId, id)
+      const none = yield* ask(other.port, `/gateway/room/info?${query}=get&rvt-key=c`)
+      assert.deepInclude(JSON.parse(none.text), { group: "actor", code: "not_found" })
+      const socket = yield* openSocket(other.port, id, "/ws")
+      yield* socket.send("hello")
+      yield* socket.count(1)
     }).pipe(Effect.scoped),
   60_000
 )
