@@ -184,7 +184,7 @@ export class InFlight {
   /** The hubs that hold streams of this gateway: each is told that it lives. */
   hubs(): ReadonlySet<Subject> {
     const hubs = new Set<Subject>()
-    for (const link of this.links.values()) if (link.hub !== undefined) hubs.add(link.hub)
+    for (const link of this.links.values()) if (link.pin.hub !== undefined) hubs.add(link.pin.hub)
     for (const hub of this.heardMs.keys()) if (!hubs.has(hub)) this.heardMs.delete(hub)
     return hubs
   }
@@ -206,13 +206,13 @@ export class InFlight {
 
   private endedBy(hub: Subject, openedByMs: number): void {
     for (const link of [...this.links.values()]) {
-      if (link.hub === hub && link.openedMs <= openedByMs && !link.asleep) link.break("runner_lost", "session_lost")
+      if (link.pin.hub === hub && link.openedMs <= openedByMs && !link.asleep) link.break("runner_lost", "session_lost")
     }
   }
 
   /** A hub is gone. Its streams fail soon, instead of waiting for deadlines, unless they are heard of from another. */
   lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.hub === hub) link.lose()
+    for (const link of [...this.links.values()]) if (link.pin.hub === hub) link.lose()
   }
 
   /**
@@ -221,7 +221,7 @@ export class InFlight {
    */
   loseAll(): void {
     for (const link of [...this.links.values()]) {
-      if (link.hub !== undefined && !link.asleep) link.break("runner_lost", "gap")
+      if (link.pin.hub !== undefined && !link.asleep) link.break("runner_lost", "gap")
     }
   }
 }

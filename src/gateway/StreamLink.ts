@@ -37,9 +37,10 @@ export class StreamLink {
 
   /** Order and amounts, since a hub last took up the other end. */
   flow: StreamFlow
+  /** Whose it is, and the hub that has it or had it last: should that be gone, the stream must know, may it be written to or not. */
+  readonly pin = new StreamPin()
   private readonly options: LinkOptions
   private readonly side: VisitorSide
-  private readonly pin = new StreamPin()
   private lastWord: RequestFrame | undefined
   private wakeWanted = false
   private numberOwed = false

@@ -296,4 +296,21 @@ describe("a hub that lets go of a session because that is elsewhere", () => {
       assert.strictEqual(kept.answer.state, "open")
     }).pipe(Effect.provide(gatewayAlone()))
   )
+
+  it.effect("and is gone before it has let go is noticed all the same: the visitor is answered", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const hub = yield* Scope.provide(fakeHub(), scope)
+      const visitor = yield* visit()
+      const app = yield* hub.next
+      yield* settle
+      const { route } = app.opening
+      yield* publish(app, { _tag: "SessionLeaving", replyTo: hub.hub, session, routes: [route] })
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust(limits.leaseRenewalMs + limits.sessionGraceMs)
+      yield* settle
+      assert.strictEqual(visitor.answer.status, 502)
+      assert.include(visitor.text, "runner_lost")
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
 })
