@@ -62,6 +62,8 @@ export class NodeServer extends Context.Service<
     readonly port: number
     /** Each answer is the last on its connection from now on: whoever asks next asks another server, or this one anew. */
     readonly leave: Effect.Effect<void>
+    /** Takes no connection any more; what is open stays. Whoever dials is refused by the system, and knows that nothing of his was read. */
+    readonly shut: Effect.Effect<void>
   }
 >()("wayleave/server/NodeServer") {}
 
@@ -258,7 +260,8 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     port: address.port,
     leave: Effect.sync(() => {
       leaving = true
-    })
+    }),
+    shut: closing.begin
   })
 })
 
@@ -267,10 +270,13 @@ const wrongProtocol = `a runner has to offer the WebSocket subprotocol ${runnerP
 
 /** How a server ends: `begin` stops accepting, `wait` lets connections end by themselves for `serverCloseMs` and then cuts them. */
 const makeClosing = (server: http.Server, terminate: () => void) => {
+  let begun = false
   let closed = false
   let onClosed: (() => void) | undefined
   return {
     begin: Effect.sync(() => {
+      if (begun) return
+      begun = true
       server.close(() => {
         closed = true
         onClosed?.()

@@ -157,7 +157,8 @@ const drainAlone = (gateway: Gateway.Gateway["Service"], hub: Hub.Hub["Service"]
 
 /**
  * Nobody is to notice. Runners go to other hubs, and visitors are taken as before until whoever sends them has seen that this process is not ready; each
- * answer is the last on its connection. Then the gateway refuses, and what is open may finish.
+ * answer is the last on its connection. Then nothing is listened for any more, which a balancer that asks nobody understands as well, and what is
+ * open may finish.
  */
 const drainAmongOthers = (
   gateway: Gateway.Gateway["Service"],
@@ -166,10 +167,13 @@ const drainAmongOthers = (
 ) =>
   Effect.andThen(
     visitors.leave,
-    Effect.all([hub.drain, Effect.andThen(Effect.sleep(limits.balancerNoticeMs), gateway.drain)], {
-      concurrency: 2,
-      discard: true
-    })
+    Effect.all(
+      [
+        hub.drain,
+        Effect.sleep(limits.balancerNoticeMs).pipe(Effect.andThen(visitors.shut), Effect.andThen(gateway.drain))
+      ],
+      { concurrency: 2, discard: true }
+    )
   )
 
 const make = Effect.fnUntraced(function* (config: ServerConfig) {

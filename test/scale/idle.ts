@@ -110,7 +110,7 @@ const program = Effect.gen(function* () {
   const runner = yield* start(["expose", String(app), "--name", "web", "--hub", `ws://127.0.0.1:${hub.port}`])
   yield* runner.said(/ -> http:/)
   const programs = { gateway: gateway.program, hub: hub.program, runner }
-  say(`node ${process.version}, ${cpus()[0]?.model.trim()} × ${cpus().length}, nats-server ${nats.url}`)
+  say(`node ${process.version}, ${cpus()[0]?.model.trim()} × ${cpus().length}`)
 
   // What a process buys once, it has bought by then.
   yield* Effect.scoped(openSockets(gateway.port, Math.ceil(socketsMax / 4)))

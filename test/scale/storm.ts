@@ -13,127 +13,114 @@ const { values: args } = parseArgs({
   options: {
     hubs: { type: "string", default: "1000" },
     runners: { type: "string", default: "1000000" },
-    /** What one hub takes in a second: measured by `idle.ts`. */
-    handshakes: { type: "string", default: "500" },
-    /** Hubs that a runner knows. */
-    known: { type: "string", default: "3" }
+    /** What one hub takes in a second: `idle.ts` measures it. */
+    handshakes: { type: "string", default: "500" }
   }
 })
 const hubs = Number(args.hubs)
 const runners = Number(args.runners)
 const perSecond = Number(args.handshakes)
-const known = Number(args.known)
 
-/** Between dial and refusal. */
+/** From a dial to its refusal. */
 const roundTripMs = 20
 const spanMs = 30_000
+const seconds = spanMs / 1000
 
 interface Loss {
   readonly title: string
   /** How many hubs are lost, and for how long. */
   readonly lost: number
   readonly awayMs: number
+  /** Whether dials go through something that leaves out hubs which are not there. */
+  readonly balanced: boolean
 }
 
+const forGood = Number.POSITIVE_INFINITY
 const losses: ReadonlyArray<Loss> = [
-  { title: "one hub is lost for good", lost: 1, awayMs: Number.POSITIVE_INFINITY },
-  { title: "half of all hubs are lost for good", lost: hubs / 2, awayMs: Number.POSITIVE_INFINITY },
-  { title: "all hubs are lost and back after 10 s", lost: hubs, awayMs: 10_000 }
+  { title: "one hub is lost for good", lost: 1, awayMs: forGood, balanced: false },
+  { title: "half of all hubs are lost for good", lost: hubs / 2, awayMs: forGood, balanced: false },
+  { title: "the same behind a balancer that leaves out what is gone", lost: hubs / 2, awayMs: forGood, balanced: true },
+  { title: "all hubs are lost and back after 10 s", lost: hubs, awayMs: 10_000, balanced: false }
 ]
 
-interface Seconds {
-  readonly dials: Float64Array
-  readonly connected: Float64Array
-  readonly busiestHub: Float64Array
-}
-
-/** Plays one loss. */
-const play = ({ awayMs, lost }: Loss): Seconds & { readonly affected: number; readonly peakPerMs: number } => {
+/** Plays one loss: runners dial hubs by chance, as many addresses as there are behind one name. */
+const play = ({ awayMs, balanced, lost }: Loss) => {
   const random = makeRandom(1)
   const chance = () => random.next() / 2 ** 32
   const affected = Math.round((runners / hubs) * lost)
-  // Hubs 0 to lost - 1 are away. Each runner knows one of those, and others by chance.
-  const lists = new Uint16Array(affected * known)
-  for (let runner = 0; runner < affected; runner++) {
-    lists[runner * known] = runner % lost
-    for (let i = 1; i < known; i++) lists[runner * known + i] = random.below(hubs)
-  }
-  const turns = new Uint8Array(affected)
   const failures = new Uint8Array(affected)
   const freeAtMs = new Float64Array(hubs)
-  const dialsAt = new Float64Array(hubs)
+  const dialsAt = new Uint32Array(hubs)
   const due: Array<Array<number> | undefined> = []
-  const dialAt = (runner: number, ms: number) => {
-    if (ms < spanMs) (due[Math.floor(ms)] ??= []).push(runner)
-  }
-  const seconds: Seconds = {
-    dials: new Float64Array(spanMs / 1000),
-    connected: new Float64Array(spanMs / 1000),
-    busiestHub: new Float64Array(spanMs / 1000)
-  }
+  const dials = new Float64Array(seconds)
+  const refused = new Float64Array(seconds)
+  const connected = new Float64Array(seconds)
+  const busiest = new Float64Array(seconds)
   let peakPerMs = 0
-  const again = (runner: number, nowMs: number) => {
-    turns[runner] = ((turns[runner] as number) + 1) % known
-    // A round through all hubs counts as one failure.
+  const add = (counts: Float64Array, ms: number) => {
+    const second = Math.floor(ms / 1000)
+    if (second < seconds) counts[second] = (counts[second] as number) + 1
+  }
+  const dialAfter = (runner: number, nowMs: number) => {
     const failed = Math.min(255, (failures[runner] as number) + 1)
     failures[runner] = failed
-    dialAt(runner, nowMs + waitMs(Math.ceil(failed / known), chance()))
+    const ms = Math.floor(nowMs + waitMs(failed, chance()))
+    if (ms < spanMs) (due[ms] ??= []).push(runner)
   }
-  // The loss itself is the first failure: nobody dials at once.
-  for (let runner = 0; runner < affected; runner++) dialAt(runner, waitMs(1, chance()))
+  /** Hubs 0 to lost − 1 are away. */
+  const choose = (nowMs: number) => {
+    const living = balanced && nowMs < awayMs ? hubs - lost : hubs
+    return hubs - 1 - random.below(living)
+  }
+  for (let runner = 0; runner < affected; runner++) dialAfter(runner, 0)
   for (let nowMs = 0; nowMs < spanMs; nowMs++) {
-    const second = Math.floor(nowMs / 1000)
     if (nowMs % 1000 === 0) dialsAt.fill(0)
     const dialling = due[nowMs] ?? []
     due[nowMs] = undefined
     peakPerMs = Math.max(peakPerMs, dialling.length)
     for (const runner of dialling) {
-      const hub = lists[runner * known + (turns[runner] as number)] as number
-      seconds.dials[second] = (seconds.dials[second] as number) + 1
-      dialsAt[hub] = (dialsAt[hub] as number) + 1
-      if (hub < lost && nowMs < awayMs) {
-        again(runner, nowMs + roundTripMs)
-        continue
-      }
+      const hub = choose(nowMs)
+      add(dials, nowMs)
+      const there = hub >= lost || nowMs >= awayMs
       const startMs = Math.max(nowMs, freeAtMs[hub] as number)
-      const waiting = ((startMs - nowMs) * perSecond) / 1000
-      if (waiting >= limits.handshakesMax || startMs - nowMs >= limits.helloTimeoutMs) {
-        again(runner, nowMs + roundTripMs)
+      const waitingMs = startMs - nowMs
+      const room = (waitingMs * perSecond) / 1000 < limits.handshakesMax && waitingMs < limits.helloTimeoutMs
+      if (there) {
+        dialsAt[hub] = (dialsAt[hub] as number) + 1
+        const second = Math.floor(nowMs / 1000)
+        busiest[second] = Math.max(busiest[second] as number, dialsAt[hub] as number)
+      }
+      if (!there || !room) {
+        add(refused, nowMs)
+        dialAfter(runner, nowMs + roundTripMs)
         continue
       }
-      const doneMs = startMs + 1000 / perSecond
-      freeAtMs[hub] = doneMs
-      const at = Math.floor(doneMs / 1000)
-      if (at < seconds.connected.length) seconds.connected[at] = (seconds.connected[at] as number) + 1
+      freeAtMs[hub] = startMs + 1000 / perSecond
+      add(connected, freeAtMs[hub] as number)
     }
-    seconds.busiestHub[second] = Math.max(seconds.busiestHub[second] as number, ...[Math.max(...dialsAt)])
   }
-  return { ...seconds, affected, peakPerMs }
+  return { affected, peakPerMs, dials, refused, connected, busiest }
 }
 
 const say = (text: string) => process.stdout.write(`${text}\n`)
-const number = (value: number) => Math.round(value).toLocaleString("en-US")
+const shown = (value: number) => Math.round(value).toLocaleString("en-US")
 
-say(
-  `${number(runners)} runners on ${number(hubs)} hubs; each knows ${known}; a hub takes ${perSecond} handshakes a second`
-)
+say(`${shown(runners)} runners on ${shown(hubs)} hubs; a hub takes ${perSecond} handshakes a second`)
 for (const loss of losses) {
-  const { affected, busiestHub, connected, dials, peakPerMs } = play(loss)
+  const { affected, busiest, connected, dials, peakPerMs, refused } = play(loss)
   const rows: Array<ReadonlyArray<string>> = []
   let sum = 0
-  for (let second = 0; second < dials.length; second++) {
+  for (let second = 0; second < seconds; second++) {
+    const before = sum
     sum += connected[second] as number
-    const shown = second < 6 || second === 10 || second === 11 || (second < 16 && loss.awayMs < spanMs)
-    if (shown && ((dials[second] as number) > 0 || (connected[second] as number) > 0)) {
-      rows.push([
-        `${second}–${second + 1} s`,
-        number(dials[second] as number),
-        number(busiestHub[second] as number),
-        number(connected[second] as number),
-        `${((100 * sum) / affected).toFixed(1)} %`
-      ])
-    }
+    const within = loss.awayMs < spanMs ? second < 2 || (second > 8 && second < 18) : second < 10
+    if (!within || before === affected) continue
+    rows.push([
+      `${second} to ${second + 1} s`,
+      ...[dials, refused, busiest, connected].map((counts) => shown(counts[second] as number)),
+      `${((100 * sum) / affected).toFixed(1)} %`
+    ])
   }
-  say(`\n${loss.title}: ${number(affected)} runners dial, at most ${number(peakPerMs)} in one millisecond\n`)
-  say(tableOf(["time", "dials", "busiest hub", "connected", "connected so far"], rows))
+  say(`\n${loss.title}: ${shown(affected)} runners dial, at most ${shown(peakPerMs)} in one millisecond\n`)
+  say(tableOf(["time", "dials", "in vain", "at the busiest hub", "connected", "so far"], rows))
 }

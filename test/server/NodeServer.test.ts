@@ -723,6 +723,33 @@ describe("what is not HTTP", () => {
   )
 })
 
+describe("leaving", () => {
+  it.live("makes each answer the last on its connection, and takes new ones until it is shut", () =>
+    Effect.gen(function* () {
+      const { hub, port } = yield* start
+      const { leave, shut } = yield* NodeServer
+      const kept = yield* raw(port)
+      kept.write(getHead("/"))
+      yield* (yield* hub.next).reply(head(false, "first"))
+      assert.notMatch(yield* kept.until((t) => t.endsWith("first")), /connection: close/i)
+      yield* leave
+      kept.write(getHead("/"))
+      yield* (yield* hub.next).reply(head(false, "second"))
+      assert.match(yield* kept.ended, /connection: close.*second$/is)
+      const late = yield* raw(port)
+      late.write(getHead("/"))
+      const slow = yield* hub.next
+      yield* slow.reply(head(true, "begun"))
+      yield* late.until((t) => t.includes("begun"))
+      yield* shut
+      const refused = yield* raw(port)
+      assert.strictEqual(yield* refused.ended, "")
+      yield* slow.reply(chunk(" and ended", true))
+      assert.match(yield* late.ended, / and ended\r\n0\r\n\r\n$/)
+    }).pipe(Effect.provide(served()))
+  )
+})
+
 describe("closing", () => {
   it.live("ends idle and busy connections within its bound, and a busy one not cleanly", () =>
     Effect.gen(function* () {
