@@ -63,11 +63,6 @@ export const runPump = Effect.fnUntraced(function* (parts: HubParts, lasting: La
       if (stream?.parked === true) yield* lasting.fellAsleep(host, stream)
       else if (stream !== undefined) peer.forget(stream)
     }
-    // Its gateway had the last word.
-    for (const { answer } of relayed.refused) {
-      const stream = peer.streams.get(answer.route)
-      if (stream !== undefined) peer.forget(stream)
-    }
   })
 
   const publish = Effect.suspend(() => {

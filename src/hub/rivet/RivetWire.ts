@@ -111,7 +111,6 @@ export class RivetWire {
     this.socket = socket
     this.version = version
     this.unblock()
-    this.pingsOut = []
   }
 
   detach(socket: MessageSocket): void {

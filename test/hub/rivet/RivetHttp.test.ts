@@ -106,6 +106,19 @@ describe.each(all)("version %i: a request to an actor", (version) => {
     })
   )
 
+  scenario("is answered on where the head of a streamed answer has more than its visitor takes", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* arrange(twin, version)
+      yield* visitor.open(actor, 1, request("/"))
+      yield* runner.nextFrame
+      yield* runner.frame(route(1), answer(bytesOf(300 * KiB), true), 0)
+      yield* runner.frame(route(1), chunk(bytesOf(5), true), 1)
+      const head = yield* visitor.frameOf(1)
+      assert.deepStrictEqual(yield* visitor.body(1, head), Buffer.concat([bytesOf(300 * KiB), bytesOf(5)]))
+      yield* atRest
+    })
+  )
+
   scenario("is broken off where the runner gives its answer up", (twin) =>
     Effect.gen(function* () {
       const { runner, visitor } = yield* arrange(twin, version)

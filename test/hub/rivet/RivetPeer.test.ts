@@ -2,7 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { RivetPeer } from "../../../src/hub/rivet/RivetPeer.ts"
-import { accept, actor, message, route, upgrade } from "./RivetHarness.ts"
+import { limits } from "../../../src/tunnel/Limits.ts"
+import { accept, actor, message, request, route, upgrade } from "./RivetHarness.ts"
 
 const peerOf = () => {
   const peer = new RivetPeer({
@@ -43,6 +44,21 @@ describe("the line of streams that have something to publish", () => {
     assert.strictEqual(second.nextInLine(), stream)
     assert.strictEqual(stream.take()?.frame._tag, "Credit")
     assert.isUndefined(stream.take())
+  })
+})
+
+describe("a runner whose queue is full", () => {
+  it("takes no request more, and never hears of that one", () => {
+    const peer = peerOf()
+    const body = new Uint8Array(limits.rivetPayloadBytesMax)
+    for (let id = 0; id < 3; id++) {
+      assert.isTrue(peer.send({ route: route(id), index: 0, actor, frame: request("/", { body }) }))
+    }
+    assert.isFalse(peer.send({ route: route(9), index: 0, actor, frame: request("/", { body }) }))
+    assert.deepStrictEqual(peer.withdraw(route(9)), [])
+    assert.isTrue(peer.send({ route: route(9), index: 0, actor, frame: { _tag: "RequestAbort", code: "overflow" } }))
+    assert.deepStrictEqual(peer.wire.withdraw(route(9)), [])
+    assert.strictEqual(peer.streams.size, 3)
   })
 })
 
