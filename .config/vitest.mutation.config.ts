@@ -7,7 +7,9 @@ const include = [
   "test/tunnel/Frame.test.ts",
   "test/tunnel/Sequence.test.ts",
   "test/tunnel/StreamState.test.ts",
-  "test/tunnel/Credit.test.ts"
+  "test/tunnel/Credit.test.ts",
+  "test/protocol/Rivet*.test.ts",
+  "test/conformance/wayleave1.test.ts"
 ]
 
-export default { ...base, test: { ...base.test, include, testTimeout: 4_000 } }
+export default { ...base, test: { ...base.test, include, testTimeout: 20_000 } }

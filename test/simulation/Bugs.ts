@@ -40,7 +40,11 @@ export const bugs: ReadonlyArray<Bug> = [
       /Effect\.andThen\(claim\(\{ session: target\.owner, generation: generation - 1 \}, target\.key\)\),/,
       ""
     ),
-    edit("src/hub", /yield\* dismiss\([\w.]+, "fenced"\)/, "")
+    edit(
+      "src/hub/SessionTable.ts",
+      /yield\* Deferred\.succeed\(present\.dismissed, "fenced"\)\n\s+yield\* Deferred\.await\(present\.ended\)/,
+      "break"
+    )
   ),
   bug(
     "(d) a ResponseStart without a body does not end",
@@ -94,7 +98,7 @@ export const bugs: ReadonlyArray<Bug> = [
     "an answer goes to whoever waits longest",
     edit(
       "src/gateway/InFlight.ts",
-      "const link = this.links.get(envelope.route.requestId)",
+      "const link = this.find(envelope.route)",
       "const link = [...this.links.values()][0]"
     )
   ),
@@ -118,8 +122,8 @@ export const bugs: ReadonlyArray<Bug> = [
     "nobody's patience ends",
     edit(
       "src/gateway/HttpStream.ts",
-      "return this.headSent ? Number.POSITIVE_INFINITY : this.sentMs + this.parts.responseStartMs",
-      "return Number.POSITIVE_INFINITY"
+      ": Math.max(this.sentMs, this.link?.pinnedMs ?? 0) + this.parts.responseStartMs",
+      ": Number.POSITIVE_INFINITY"
     )
   ),
   bug(
@@ -127,7 +131,7 @@ export const bugs: ReadonlyArray<Bug> = [
     edit("src/gateway/HttpStream.ts", /this\.done = true\n/, "this.done = true\n    if (!complete) return\n")
   ),
   bug("a gateway keeps what ended", edit("src/gateway/InFlight.ts", "this.links.delete(link.route.requestId)", "{}")),
-  bug("a hub keeps what ended", edit("src/hub", "for (const route of ended) endStream(streams, route)", "")),
+  bug("a hub keeps what ended", edit("src/hub", "for (const route of ended) endStream(parts.streams, route)", "")),
   bug(
     "a few odd frames part a hub from its runner",
     edit("src/tunnel/Limits.ts", /abuseRefusalsMax: \{\s+value: 100,/, "abuseRefusalsMax: {\n    value: 4,")

@@ -92,7 +92,8 @@ export const mishap = Effect.fnUntraced(function* (
   if (plan.jumps && random.below(2) === 0) world.jumpWallClock((random.below(3) - 1) * 3_600_000)
   if (plan.outages && random.below(3) === 0) {
     cluster.setAway(true)
-    yield* Effect.sleep(random.below(8_000))
+    // Now and then for longer than a lease.
+    yield* Effect.sleep(random.below(random.below(5) === 0 ? 50_000 : 8_000))
     cluster.setAway(false)
   }
   if (hub !== undefined && random.below(3) === 0) for (const wire of [...hub.wires]) yield* wire.cut
