@@ -184,22 +184,27 @@ export const runFaults = Effect.fnUntraced(function* (pace: Pace) {
       Effect.suspend(() => (place.app.open() === 0 ? Effect.void : Effect.fail(new Error("the app has open streams"))))
     )
   )
-  return { before, outcomes, violations: [...visitors.violations, ...place.app.faults], restMs }
+  const twice = [...place.app.seen].filter(([, times]) => times > 1).map(([id]) => `${id} came to the app twice`)
+  return { before, outcomes, violations: [...visitors.violations, ...place.app.faults, ...twice], restMs }
 })
 
-/** A row of the table: what became of the visits that began from the fault until well after it. */
-export const rowOf = ({ fault, lastedMs, recoveredMs, visits }: Outcome): ReadonlyArray<string> => {
-  const of = (kind: Visit["kind"]) => visits.filter((visit) => visit.kind === kind)
-  const longest = Math.max(0, ...of("request").map(({ endedMs, startedMs }) => endedMs - startedMs))
-  return [
-    fault,
-    `${(lastedMs / 1000).toFixed(1)} s`,
-    tally(of("request")),
-    tally([...of("events"), ...of("socket")]),
-    `${(longest / 1000).toFixed(1)} s`,
-    recoveredMs === 0 ? "at once" : `${(recoveredMs / 1000).toFixed(2)} s`
-  ]
-}
+/** The rows of the table, one for each fault: all rounds together, and of what took longest the longest. */
+export const rowsOf = (outcomes: ReadonlyArray<Outcome>): ReadonlyArray<ReadonlyArray<string>> =>
+  [...new Set(outcomes.map(({ fault }) => fault))].map((name) => {
+    const rounds = outcomes.filter(({ fault }) => fault === name)
+    const of = (...kinds: ReadonlyArray<Visit["kind"]>) =>
+      rounds.flatMap(({ visits }) => visits.filter(({ kind }) => kinds.includes(kind)))
+    const longest = Math.max(0, ...of("request").map(({ endedMs, startedMs }) => endedMs - startedMs))
+    const recovered = Math.max(...rounds.map(({ recoveredMs }) => recoveredMs))
+    return [
+      name,
+      rounds.map(({ lastedMs }) => (lastedMs / 1000).toFixed(1)).join(", "),
+      tally(of("request")),
+      tally(of("events", "socket")),
+      `${(longest / 1000).toFixed(1)} s`,
+      recovered === 0 ? "at once" : `${(recovered / 1000).toFixed(2)} s`
+    ]
+  })
 
 /** The head of that table. */
 export const headings = [

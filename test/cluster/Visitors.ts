@@ -199,6 +199,8 @@ export class Visitors {
   readonly violations: Array<string> = []
   private readonly options: VisitorOptions
   private count = 0
+  /** Each kind goes round the places and names by itself: together they would fall into step. */
+  private readonly counts = { request: 0, events: 0, socket: 0 }
   private readonly begun = new Set<number>()
 
   constructor(options: VisitorOptions) {
@@ -210,11 +212,11 @@ export class Visitors {
     return [...this.begun].some((startedMs) => startedMs < ms)
   }
 
-  private target(): Target {
+  private target(kind: Kind): Target {
     const { names, ports } = this.options
-    const n = this.count++
+    const n = this.counts[kind]++
     return {
-      id: `v${n}`,
+      id: `v${this.count++}`,
       port: ports[n % ports.length] as number,
       name: names[Math.floor(n / ports.length) % names.length] as string
     }
@@ -224,7 +226,7 @@ export class Visitors {
 
   private visit(kind: Kind, within: number, make: (target: Target) => Effect.Effect<string>): Effect.Effect<Visit> {
     return Effect.suspend(() => {
-      const target = this.target()
+      const target = this.target(kind)
       const startedMs = performance.now()
       // Two visits do not begin in the same microsecond.
       this.begun.add(startedMs)

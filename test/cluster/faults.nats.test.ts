@@ -5,7 +5,7 @@
 import { assert, beforeAll, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { natsStartTimeoutMs, requireNatsServer } from "../bus/NatsServer.ts"
-import { headings, type Pace, recoveryMsMax, rowOf, runFaults } from "./Faults.ts"
+import { headings, type Pace, recoveryMsMax, rowsOf, runFaults } from "./Faults.ts"
 import { tableOf } from "./Table.ts"
 
 beforeAll(() => void requireNatsServer(), natsStartTimeoutMs)
@@ -19,7 +19,7 @@ it.live(
   () =>
     Effect.gen(function* () {
       const { before, outcomes, restMs, violations } = yield* runFaults(pace)
-      process.stdout.write(`\n${tableOf(headings, outcomes.map(rowOf))}\n`)
+      process.stdout.write(`\n${tableOf(headings, rowsOf(outcomes))}\n`)
       process.stdout.write(`\nall tables empty ${(restMs / 1000).toFixed(1)} s after the last visit\n`)
       assert.deepStrictEqual(violations, [])
       assert.isTrue(before.every(({ result }) => result === "ok"))

@@ -110,6 +110,10 @@ it.live(
         []
       )
       assert.deepStrictEqual([...visitors.violations, ...app.faults], [])
+      assert.deepStrictEqual(
+        [...app.seen].filter(([, times]) => times > 1),
+        []
+      )
       for (const { adminPort } of serving) {
         yield* ready(adminPort)
         yield* Processes.within(10_000, atRest(adminPort))

@@ -1,6 +1,6 @@
 /**
- * `node test/scale/idle.ts`: what something that does nothing costs. Opens idle WebSockets from one process over NATS to a hub in another, then idle
- * runners, and says how many KiB each needs where. `--sockets N`, `--runners N`.
+ * `npm run scale:idle`: what something that does nothing costs. Opens idle WebSockets from one process over NATS to a hub in another, then idle
+ * runners, and says how many KiB each needs where. `-- --sockets N --runners N`.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"

@@ -1,5 +1,5 @@
 /**
- * `node test/scale/storm.ts`: what a million runners do to the hubs that are left, on paper. Each follows the schedule of `runner/Reconnect.ts` and
+ * `npm run scale:storm`: what a million runners do to the hubs that are left, on paper. Each follows the schedule of `runner/Reconnect.ts` and
  * nothing else; a hub takes so many handshakes a second and lets so many wait, the rest are refused and come again. Virtual time, seeded chance:
  * the same table each time.
  */

@@ -1,6 +1,6 @@
 /**
- * `node test/scale/subscriptions.ts`: what a name costs on NATS. Three servers as one cluster; one client subscribes to names by the hundred thousand at the
- * first, and the others, who have to know that somebody listens there, are looked at as well. `--names N`.
+ * `npm run scale:names`: what a name costs on NATS. Three servers as one cluster; one client subscribes to names by the hundred thousand at the
+ * first, and the others, who have to know that somebody listens there, are looked at as well. `-- --names N`.
  */
 import { cpus } from "node:os"
 import { parseArgs } from "node:util"
