@@ -54,6 +54,17 @@ class Writes {
     })
   }
 
+  /** The client lets a question that was under way when its socket broke wait for half a minute: this one is asked again, and means the same each time. */
+  async kept(put: () => Promise<void>): Promise<void> {
+    for (let done = false; !done; ) {
+      const late = new Promise<boolean>((resolve) => setTimeout(resolve, 2_000, this.closed))
+      done = await Promise.race([put().then(() => true), late]).catch((error) => {
+        if (this.closed) throw error
+        return false
+      })
+    }
+  }
+
   end(): Promise<void> {
     this.closed = true
     return this.last
@@ -199,10 +210,12 @@ const runner: Runner = new Runner({
       const place = encoder.encode(`seen/${String(arrivals++).padStart(12, "0")}/${process.pid}`)
       const text = typeof data === "string" ? data : decoder.decode(data)
       own.push(async () => {
-        await self.kvPut(actorId, [
-          [key, store(index)],
-          [place, encoder.encode(text)]
-        ])
+        await own.kept(() =>
+          self.kvPut(actorId, [
+            [key, store(index)],
+            [place, encoder.encode(text)]
+          ])
+        )
         self.sendHibernatableWebSocketMessageAck(gatewayId, requestId, index)
         ws.send(`kept:${text}`)
       })

@@ -1,0 +1,64 @@
+/** A hub that goes away and comes back while the visitors of another process keep their hibernating WebSockets, with the published client. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { assert, beforeAll, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { natsStartTimeoutMs, requireNatsServer, startNatsServer } from "../bus/NatsServer.ts"
+import * as Processes from "../journey/Processes.ts"
+import { ask, createActor, eventually, happenings, openSocket, refusals, startApp } from "./RivetProcesses.ts"
+
+beforeAll(() => void requireNatsServer(), natsStartTimeoutMs)
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "wayleave-rivet-"))),
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+)
+
+for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+  it.live(
+    `numbered messages of a hibernating WebSocket are neither lost nor doubled where their hub is ended by ${signal} and started again`,
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* startNatsServer()
+        const args = ["--actors-file", join(yield* temporary, "actors.sqlite")]
+        const gateway = yield* Processes.serve(0, url)
+        const hub = yield* Processes.serve(0, url, args)
+        const app = yield* startApp(hub.port, "room")
+        const id = yield* createActor(hub.port, "room")
+        const socket = yield* openSocket(gateway.port, id, "/hibernate")
+        const wanted: Array<string> = []
+        const sendSome = (count: number) =>
+          Effect.sync(() => {
+            for (let i = 0; i < count; i++) {
+              const text = String(wanted.length)
+              wanted.push(text)
+              socket.ws.send(text)
+            }
+          })
+        yield* sendSome(20)
+        yield* socket.count(5)
+        // Some before it ends, some while it does, some while it is away, some while it comes back, some once it is there.
+        yield* sendSome(20)
+        yield* hub.signal(signal)
+        yield* sendSome(20)
+        yield* hub.ended
+        yield* sendSome(20)
+        const again = yield* Processes.serve(hub.port, url, args)
+        yield* sendSome(20)
+        // What the actor answers meanwhile may be lost: Rivet's protocol numbers what visitors say, and nothing that actors do.
+        const seen = Effect.map(ask(gateway.port, `/gateway/${id}/seen`), ({ text }) => text)
+        yield* eventually(seen, (text) => text === JSON.stringify(wanted), 30_000)
+        assert.isUndefined(socket.closed())
+        const { foreign, unknown } = yield* refusals(again.adminPort)
+        assert.strictEqual(foreign, 0)
+        // A hub that was killed told nobody of its streams: what the actor says before it is woken at the next is refused there, and counted.
+        if (signal === "SIGTERM") assert.strictEqual(unknown, 0)
+        assert.deepStrictEqual(
+          happenings(app).filter(({ event }) => event === "unhandled rejection"),
+          []
+        )
+      }).pipe(Effect.scoped),
+    90_000
+  )
+}
