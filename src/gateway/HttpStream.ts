@@ -16,7 +16,7 @@ import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.
 import { publishOpening } from "./Opening.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
-import { converse, lastWord } from "./StreamFiber.ts"
+import { begin, converse, lastWord } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { HttpExchange } from "./Visitor.ts"
@@ -74,12 +74,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
 
   /** The stream's fiber, from entry to the last byte on its way to the visitor. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
-    const work = Effect.isEffect(admitted)
-      ? Effect.matchEffect(admitted, {
-          onFailure: (refusal) => this.refuse(refusal),
-          onSuccess: (found) => this.attempt(found, this.record.route)
-        })
-      : this.attempt(admitted, this.record.route)
+    const work = begin(admitted, {
+      refuse: (refusal) => this.refuse(refusal),
+      attempt: (found) => this.attempt(found, this.record.route)
+    })
     return Effect.onInterrupt(work, () => this.interrupted())
   }
 

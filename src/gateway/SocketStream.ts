@@ -20,7 +20,7 @@ import { validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { SocketHandshake } from "./SocketHandshake.ts"
 import { SocketOutflow } from "./SocketOutflow.ts"
-import { converse, lastWord } from "./StreamFiber.ts"
+import { begin, converse, lastWord } from "./StreamFiber.ts"
 import type { StreamLink } from "./StreamLink.ts"
 import type { Admitted, GatewayParts, StreamRecord, VisitorStream } from "./StreamRecord.ts"
 import type { VisitorUpgrade } from "./Visitor.ts"
@@ -66,12 +66,10 @@ export class SocketStream implements VisitorSide, VisitorStream {
 
   /** The stream's fiber, from entry to the closed socket. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
-    const work = Effect.isEffect(admitted)
-      ? Effect.matchEffect(admitted, {
-          onFailure: (refusal) => this.refuse(refusal),
-          onSuccess: (found) => this.attempt(found, this.record.route)
-        })
-      : this.attempt(admitted, this.record.route)
+    const work = begin(admitted, {
+      refuse: (refusal) => this.refuse(refusal),
+      attempt: (found) => this.attempt(found, this.record.route)
+    })
     return Effect.ensuring(
       Effect.onInterrupt(work, () => this.interrupted()),
       this.release

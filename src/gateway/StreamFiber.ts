@@ -7,7 +7,9 @@ import type { BusError, Delivery, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
+import type { Refusal } from "./RivetError.ts"
 import type { StreamLink } from "./StreamLink.ts"
+import type { Admitted } from "./StreamRecord.ts"
 
 /** How a stream speaks to its hub. */
 export interface Speech {
@@ -15,6 +17,21 @@ export interface Speech {
   /** Says a last word again, until the bus takes it. Nobody waits for it. */
   readonly insist: (hub: Subject, envelopes: ReadonlyArray<Envelope>) => Effect.Effect<void>
 }
+
+/** What a stream needs of whoever begins it. */
+interface Beginning {
+  readonly refuse: (refusal: Refusal) => Effect.Effect<void>
+  readonly attempt: (admitted: Admitted) => Effect.Effect<void>
+}
+
+/** Begins with whoever was found, or answers with the refusal; where nothing had to be looked up, at no cost of an effect. */
+export const begin = (
+  admitted: Admitted | Effect.Effect<Admitted, Refusal>,
+  { attempt, refuse }: Beginning
+): Effect.Effect<void> =>
+  Effect.isEffect(admitted)
+    ? Effect.matchEffect(admitted, { onFailure: refuse, onSuccess: attempt })
+    : attempt(admitted)
 
 /** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
 export const converse = Effect.fnUntraced(function* ({ bus, insist }: Speech, link: StreamLink) {

@@ -7,6 +7,7 @@
  * like a loss.
  */
 import type { SocketMessage } from "../socket/MessageSocket.ts"
+import { compactBytes } from "../tunnel/Compact.ts"
 import type { SendWindow } from "../tunnel/Credit.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
 import type { RequestFrame } from "../tunnel/Frame.ts"
@@ -18,10 +19,9 @@ const circle = 0x1_0000
 /** Roughly what a kept message costs beyond its bytes, so that empty ones are bounded too. */
 const overheadBytes = 64
 
-/** A view must not keep alive a buffer many times its size: what is kept for long is copied out of it. */
 const compact = (message: SocketMessage): SocketMessage => {
-  const { data } = message
-  return data.byteLength * 2 >= data.buffer.byteLength ? message : { ...message, data: new Uint8Array(data) }
+  const data = compactBytes(message.data)
+  return data === message.data ? message : { ...message, data }
 }
 
 /** What one visitor has sent and its app has not surely got. */

@@ -5,10 +5,37 @@
 import { Effect } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Downlink, Envelope, RouteKey, Wake } from "../tunnel/Envelope.ts"
-import { type AbortCode, absurd, halfCloses, opensRoute, type ResponseFrame } from "../tunnel/Frame.ts"
+import {
+  type AbortCode,
+  absurd,
+  halfCloses,
+  opensRoute,
+  type RequestFrame,
+  type ResponseFrame
+} from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
 import type { HubParts } from "./HubParts.ts"
 import type { RunnerDirectory } from "./RunnerDirectory.ts"
 import { endStream, openStream, type Session } from "./Session.ts"
+
+/** What a gateway may send beyond this opening frame, in bytes: no runner's first window is narrower. A request whose body is all there needs none. */
+const initialCredit = (opening: RequestFrame): number => {
+  switch (opening._tag) {
+    case "RequestStart":
+      return opening.streamed ? limits.windowBytesInitial : 0
+    case "WebSocketOpen":
+      return limits.windowBytesInitial
+    case "RequestChunk":
+    case "RequestTrailers":
+    case "RequestAbort":
+    case "WebSocketMessage":
+    case "WebSocketClose":
+    case "Credit":
+      return 0
+    default:
+      return absurd(opening)
+  }
+}
 
 /** Streams that are meant for an actor rather than for whoever bears a name. A hub that takes no Rivet runners has none. */
 export interface ActorStreams {
@@ -78,7 +105,7 @@ export const makeDownlink = (
         Effect.suspend(() =>
           tell(downlink.replyTo, session, downlink.route, {
             _tag: "Credit",
-            bytes: session.peer.initialCredit(downlink.frame)
+            bytes: initialCredit(downlink.frame)
           })
         )
       ),

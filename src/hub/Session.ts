@@ -7,7 +7,7 @@ import type { Identity } from "../auth/Authenticator.ts"
 import type { CloseReason, DownFrame, Outcome } from "../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { MovedStream, RouteKey, SessionId } from "../tunnel/Envelope.ts"
-import type { AbortCode, RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
+import type { AbortCode, ResponseFrame } from "../tunnel/Frame.ts"
 import type { RouteMap } from "../tunnel/RouteMap.ts"
 
 /** A frame in a hub's or its runner's name, with its place in the order of its stream. */
@@ -40,8 +40,6 @@ export interface Peer {
   readonly detach: (socket: MessageSocket) => void
   /** Whether nothing waits for the socket any more. */
   readonly flushed: () => boolean
-  /** What a gateway may send beyond this opening frame before it hears of any credit, in bytes. */
-  readonly initialCredit: (opening: RequestFrame) => number
   /** The session ends, unless its runner comes back all the same: nothing more is to come from it. */
   readonly ended: Effect.Effect<void>
   /** Waits until what had come from the runner is passed on, for as long as that may take. */

@@ -4,8 +4,7 @@ import { Link } from "../protocol/Link.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
-import { type AbortCode, absurd, type RequestFrame } from "../tunnel/Frame.ts"
-import { limits } from "../tunnel/Limits.ts"
+import type { AbortCode, RequestFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { IndexedFrame, Peer } from "./Session.ts"
 
@@ -48,25 +47,6 @@ export class WayleavePeer implements Peer {
 
   detach(socket: MessageSocket): void {
     this.link.detach(socket)
-  }
-
-  /** The runner's first window is as wide as ours; a request whose body is all there needs none. */
-  initialCredit(opening: RequestFrame): number {
-    switch (opening._tag) {
-      case "RequestStart":
-        return opening.streamed ? limits.windowBytesInitial : 0
-      case "WebSocketOpen":
-        return limits.windowBytesInitial
-      case "RequestChunk":
-      case "RequestTrailers":
-      case "RequestAbort":
-      case "WebSocketMessage":
-      case "WebSocketClose":
-      case "Credit":
-        return 0
-      default:
-        return absurd(opening)
-    }
   }
 
   farewell(_route: RouteKey, unsent: boolean): IndexedFrame {

@@ -1,4 +1,5 @@
 /** How the answer of a Rivet runner, which comes whole, is cut into what its gateway has credit for. */
+import { compactBytes } from "../../tunnel/Compact.ts"
 import { absurd, type ResponseFrame } from "../../tunnel/Frame.ts"
 
 type Loaded = Extract<ResponseFrame, { readonly _tag: "ResponseStart" | "ResponseChunk" | "WebSocketMessage" }>
@@ -49,10 +50,11 @@ export const cut = (frame: ResponseFrame, bytes: number): Cut | undefined => {
   return bytes === 0 ? undefined : [{ ...piece, finish: false }, withBytes(whole, rest)]
 }
 
-/** The frame, fit to be kept for long: a view of a few bytes would keep all that was read with them. */
+/** The frame, fit to be kept for long. */
 export const compact = (frame: ResponseFrame): ResponseFrame => {
   const whole = loaded(frame)
   if (whole === undefined) return frame
   const bytes = bytesOf(whole)
-  return bytes.length * 2 < bytes.buffer.byteLength ? withBytes(whole, new Uint8Array(bytes)) : frame
+  const kept = compactBytes(bytes)
+  return kept === bytes ? frame : withBytes(whole, kept)
 }

@@ -142,25 +142,6 @@ export class RivetPeer implements Peer {
     return true
   }
 
-  /** The hub gathers what a gateway sends, up to what one message may hold: a first window is free. */
-  initialCredit(opening: RequestFrame): number {
-    switch (opening._tag) {
-      case "RequestStart":
-        return opening.streamed ? limits.windowBytesInitial : 0
-      case "WebSocketOpen":
-        return limits.windowBytesInitial
-      case "RequestChunk":
-      case "RequestTrailers":
-      case "RequestAbort":
-      case "WebSocketMessage":
-      case "WebSocketClose":
-      case "Credit":
-        return 0
-      default:
-        return absurd(opening)
-    }
-  }
-
   farewell(route: RouteKey, unsent: boolean): IndexedFrame {
     const stream = this.streams.get(route)
     if (stream !== undefined) this.forget(stream)

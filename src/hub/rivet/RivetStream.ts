@@ -223,6 +223,7 @@ export class RivetStream {
     this.account((rest === undefined ? 0 : weightBytes(rest)) - weightBytes(frame))
     return this.indexed(piece)
   }
+
   private fallAsleep(): IndexedFrame {
     // What the visitor has said of a message that is not whole comes again, from its beginning.
     this.gathering.drop()
