@@ -122,7 +122,7 @@ const life = Effect.fnUntraced(function* (
   while (ledger.open > 0) yield* Effect.sleep(1_000)
   yield* Effect.sleep(180_000)
   world.note("rest")
-  yield* inspectRest(cluster, lookout, ledger)
+  yield* inspectRest(cluster, ledger)
 })
 
 /** A table beside itself: its mean over the second quarter of the time and over the last, and the most it ever held. */

@@ -55,6 +55,9 @@ const stranger = SessionId.make("0".repeat(32))
 const retryMsMax = 20 * 2 ** limits.publishAttempts
 /** An opening frame stands in an inbox no longer, and nobody speaks of a route that was issued longer ago and is not known any more. */
 const memoryMs = 300_000
+
+/** Routes whose owners are remembered: far more than are open at once, and no more as a soak goes on. */
+const heldMax = 20_000
 const states = ["Open", "Closing", "HalfClosed", "Closed"] as const
 
 /** Whatever the watches of one run have in common. */
@@ -65,8 +68,6 @@ export interface Lookout {
   readonly everHeld: Map<string, Set<string>>
   /** What hubs have let onto the bus, with their namespace: no gateway may get anything else. */
   readonly lawful: WeakMap<Uplink, string>
-  /** Some answer could not be published. Its runner is told by a Reset, which may be lost with the socket: then it keeps the stream. */
-  unpublished: boolean
 }
 
 interface Ending {
@@ -345,7 +346,6 @@ export class HubWatch {
       ending.since = this.world.nowMs
       if (success) ending.published = true
     }
-    if (!success) this.lookout.unpublished = true
     const fate = success ? "published" : "not published"
     this.world.note(`${this.label} ${fate} ${frame._tag} ${showRoute(route)} #${index}`)
   }
@@ -393,6 +393,11 @@ export class HubWatch {
         if (this.world.nowMs - at <= memoryMs) break
         book.delete(shown)
       }
+    }
+    const { everHeld } = this.lookout
+    for (const shown of everHeld.keys()) {
+      if (everHeld.size <= heldMax) break
+      everHeld.delete(shown)
     }
   }
 }
