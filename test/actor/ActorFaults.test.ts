@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Logger } from "effect"
-import { TestClock } from "effect/testing"
 import { ActorControl, type ActorControlOptions } from "../../src/actor/ActorControl.ts"
 import type { SessionId } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -8,6 +7,7 @@ import {
   controlOn,
   controlOnHeldTurns,
   introduction,
+  pass,
   request,
   running,
   setAlarm,
@@ -19,7 +19,6 @@ import {
 } from "./ControlHarness.ts"
 
 const on = (options: ActorControlOptions = {}) => Effect.provide(controlOn(options))
-const pass = (ms: number) => Effect.andThen(TestClock.adjust(ms), settle)
 
 /** An actor whose start went to a runner. */
 const oneStarting = (runner = new TestRunner(), changes: Parameters<typeof request>[0] = {}) =>

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
-import { TestClock } from "effect/testing"
 import { ActorControl, type ActorControlOptions, type ActorError } from "../../src/actor/ActorControl.ts"
 import type { SessionId } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import {
   controlOn,
   controlOnHeldTurns,
+  pass,
   request,
   running,
   settle,
@@ -18,7 +18,6 @@ import {
 } from "./ControlHarness.ts"
 
 const on = (options: ActorControlOptions = {}) => Effect.provide(controlOn(options))
-const pass = (ms: number) => Effect.andThen(TestClock.adjust(ms), settle)
 const visit = (actorId: string, wait = true) =>
   Effect.tap(Effect.forkChild(ActorControl.use((control) => control.place(actorId, { wait }))), () => settle)
 const reason = <A>(fiber: Fiber.Fiber<A, ActorError>) => Effect.map(Effect.flip(Fiber.join(fiber)), (e) => e.reason)

@@ -8,6 +8,7 @@ import type { SessionId } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import {
   atOnce,
+  pass,
   request,
   running,
   setAlarm,
@@ -17,8 +18,6 @@ import {
   TestRunner,
   wantsSleep
 } from "./ControlHarness.ts"
-
-const pass = (ms: number) => Effect.andThen(TestClock.adjust(ms), settle)
 
 /**
  * A control plane that can be killed and begun again on the same store. What is killed writes nothing more, not even what it would on its way

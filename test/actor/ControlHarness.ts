@@ -1,5 +1,6 @@
 /** A control plane alone, and runners played by the test: each hears its commands in order and says what it is told to. */
 import { Effect, Exit, Layer, Scope } from "effect"
+import { TestClock } from "effect/testing"
 import * as ActorControl from "../../src/actor/ActorControl.ts"
 import type { Event, NumberedCommand, NumberedEvent } from "../../src/actor/ActorMessage.ts"
 import * as ActorStore from "../../src/actor/ActorStore.ts"
@@ -31,6 +32,9 @@ export const controlOnHeldTurns = () => {
 
 /** Lets every fiber in the process do what it can do without time passing. */
 export const settle = Effect.replicateEffect(Effect.yieldNow, 30, { discard: true })
+
+/** Lets time pass, and what comes of it happen. */
+export const pass = (ms: number) => Effect.andThen(TestClock.adjust(ms), settle)
 
 export const introduction = (
   changes: Partial<ActorControl.RunnerIntroduction> = {}

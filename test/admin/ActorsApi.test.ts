@@ -1,5 +1,4 @@
 import { createServer, type IncomingHttpHeaders, request } from "node:http"
-import type { AddressInfo } from "node:net"
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer } from "effect"
@@ -11,6 +10,7 @@ import * as ActorsApi from "../../src/admin/ActorsApi.ts"
 import { Api } from "../../src/admin/actors/Contract.ts"
 import * as Authenticator from "../../src/auth/Authenticator.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { listen } from "../socket/Loopback.ts"
 import { apiOn, ask, control, ok, refused } from "./actors/ApiHarness.ts"
 
 it("takes the paths of the API, and not the one where runners arrive", () => {
@@ -77,17 +77,7 @@ const served = Effect.gen(function* () {
   const api = yield* ActorsApi.make({ version: "1.2.3" })
   const handler = yield* NodeHttpServer.makeHandler(api, { scope: yield* Effect.scope })
   const server = createServer(handler)
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
-  return (server.address() as AddressInfo).port
+  return yield* listen(server)
 }).pipe(Effect.provide(Layer.mergeAll(control, layerMemory, Authenticator.layerOpen)))
 
 interface Sent {

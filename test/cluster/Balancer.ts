@@ -1,7 +1,8 @@
 /** The smallest load balancer: passes connections on in turn to those processes whose readiness is 200, and asks every now and then. */
-import { type AddressInfo, createServer, connect as netConnect, type Socket } from "node:net"
+import { createServer, connect as netConnect, type Socket } from "node:net"
 import { Effect } from "effect"
 import * as Processes from "../journey/Processes.ts"
+import { join, listen } from "../socket/Loopback.ts"
 import { ready } from "./Cluster.ts"
 
 const everyMs = 500
@@ -27,34 +28,15 @@ export const startBalancer = Effect.fnUntraced(function* (processes: ReadonlyArr
     const port = next()
     if (port === undefined) return void near.destroy()
     const far = netConnect(port, "127.0.0.1")
-    for (const [one, other] of [
-      [near, far],
-      [far, near]
-    ] as const) {
-      sockets.add(one)
-      one.setNoDelay(true)
-      one.on("error", () => {})
-      one.on("close", () => {
-        sockets.delete(one)
-        other.destroy()
-      })
-      one.pipe(other)
-    }
+    join(near, far, sockets)
   })
   yield* look
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(everyMs), look)))
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        for (const socket of sockets) socket.destroy()
-      })
-  )
+  const port = yield* listen(server, () => {
+    for (const socket of sockets) socket.destroy()
+  })
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     /** Waits until so many processes are given connections. */
     serves: (count: number) =>
       Processes.within(

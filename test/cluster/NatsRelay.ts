@@ -1,6 +1,7 @@
 /** A TCP relay before a NATS server whose wire can go dead: bytes are swallowed, ends are not told, and nobody learns of it but by waiting. */
-import { type AddressInfo, createServer, connect as netConnect, type Socket } from "node:net"
+import { createServer, connect as netConnect, type Socket } from "node:net"
 import { Effect } from "effect"
+import { listen } from "../socket/Loopback.ts"
 
 /** Relays to a port for the life of the scope. Healing cuts what has lost bytes: it could not go on in any case. */
 export const startNatsRelay = Effect.fnUntraced(function* (targetPort: number) {
@@ -24,18 +25,11 @@ export const startNatsRelay = Effect.fnUntraced(function* (targetPort: number) {
     pass(near, far)
     pass(far, near)
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        for (const socket of sockets) socket.destroy()
-      })
-  )
+  const port = yield* listen(server, () => {
+    for (const socket of sockets) socket.destroy()
+  })
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     /** The wire is dead. */
     swallow: Effect.sync(() => {
       swallowing = true

@@ -3,9 +3,9 @@
  * chose, and everything it hears is held to the same.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
 import { Effect } from "effect"
 import { type WebSocket, WebSocketServer } from "ws"
+import { listen } from "../socket/Loopback.ts"
 import { LineReader, line, payload } from "./Payload.ts"
 
 /** A running app. */
@@ -88,17 +88,9 @@ export const startNumberedApp = Effect.gen(function* () {
     ws.on("error", () => {})
     converse((request.url ?? "").split("/")[2] ?? "", ws, fault)
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        for (const ws of sockets.clients) ws.terminate()
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
-  const app: NumberedApp = { port: (server.address() as AddressInfo).port, open: () => open.size, faults, seen }
+  const port = yield* listen(server, () => {
+    for (const ws of sockets.clients) ws.terminate()
+  })
+  const app: NumberedApp = { port, open: () => open.size, faults, seen }
   return app
 })

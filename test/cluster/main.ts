@@ -3,12 +3,12 @@
  * printed. It stays until Ctrl-C, and ends by process id all that it started.
  */
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
 import { Console, Data, Effect } from "effect"
 import { runProcess, saying } from "../../src/cli/runProcess.ts"
 import { startNatsServer } from "../bus/NatsServer.ts"
 import type { CommandProcess } from "../cli/CommandProcess.ts"
 import * as Processes from "../journey/Processes.ts"
+import { listen } from "../socket/Loopback.ts"
 import { expose } from "./Cluster.ts"
 
 class ClusterFailed extends Data.TaggedError("ClusterFailed")<{ readonly message: string }> {}
@@ -19,17 +19,7 @@ const startApp = Effect.fnUntraced(function* (name: string) {
     request.resume()
     response.end(`hello from ${name}\n`)
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.sync(() => {
-        server.close()
-        server.closeAllConnections()
-      })
-  )
-  return (server.address() as AddressInfo).port
+  return yield* listen(server)
 })
 
 /** Nothing of it is left when this returns. */

@@ -1,10 +1,11 @@
 /** What a gateway does about a bus between machines that goes out of reach. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, SubscriptionRef } from "effect"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Gateway, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { visit, visitUpgrade } from "../../src/testing/TestTunnel.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { chunk, fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
 
 const atRest = Effect.gen(function* () {
@@ -52,17 +53,13 @@ it.effect("a request that no hub has answered yet goes on", () =>
 
 for (const kind of ["request", "WebSocket"] as const) {
   it.effect(`a ${kind} that was not acknowledged is told to the hub that has it all the same`, () => {
-    const unacknowledging = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (bus) => ({
-        ...bus,
-        publish: (subject, envelopes, delivery) =>
-          Effect.andThen(
-            bus.publish(subject, envelopes, delivery),
-            delivery === "one" ? Effect.fail(new BusError({ subject, reason: "Timeout" })) : Effect.void
-          )
-      }))
-    ).pipe(Layer.provide(busMemory))
+    const unacknowledging = changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.andThen(
+          real(subject, envelopes, delivery),
+          delivery === "one" ? Effect.fail(new BusError({ subject, reason: "Timeout" })) : Effect.void
+        )
+    )
     return Effect.gen(function* () {
       const hub = yield* fakeHub()
       if (kind === "request") {

@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
 import { Gateway, type GatewayOptions, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import * as GatewayMetrics from "../../src/gateway/GatewayMetrics.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { MemoryUpgrade, MemoryVisitor, type VisitorOptions } from "../../src/testing/MemoryVisitor.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { chunk, type Ends, fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
 
 const visit = Effect.fnUntraced(function* (options: VisitorOptions = {}) {
@@ -225,19 +226,11 @@ describe("a hub that has a stream which the gateway has not", () => {
   const abort = { _tag: "RequestAbort", code: "unknown_route" } as const
 
   it.effect("is told so at its first word: the opening frame was reported as lost, and arrived", () => {
-    const failingOnce = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (bus) => ({
-        ...bus,
-        publish: (subject, envelopes, delivery) => {
-          const arrives = bus.publish(subject, envelopes, delivery)
-          const opens = envelopes.some(
-            (envelope) => envelope._tag === "Downlink" && envelope.frame._tag === "RequestStart"
-          )
-          return opens ? Effect.andThen(arrives, Effect.fail(new BusError({ subject, reason: "Timeout" }))) : arrives
-        }
-      }))
-    ).pipe(Layer.provide(busMemory))
+    const failingOnce = changedBus((real) => (subject, envelopes, delivery) => {
+      const arrives = real(subject, envelopes, delivery)
+      const opens = envelopes.some((envelope) => envelope._tag === "Downlink" && envelope.frame._tag === "RequestStart")
+      return opens ? Effect.andThen(arrives, Effect.fail(new BusError({ subject, reason: "Timeout" }))) : arrives
+    })
     return Effect.gen(function* () {
       const hub = yield* fakeHub()
       const { visitor } = yield* visit()
@@ -271,20 +264,16 @@ describe("a hub that has a stream which the gateway has not", () => {
 describe("a bus that is away", () => {
   /** A bus that fails whatever the gateway says while it is away. */
   const awayBus = (gone: { away: boolean; tries?: number }) =>
-    Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (bus) => ({
-        ...bus,
-        publish: (subject, envelopes, delivery) =>
-          Effect.suspend(() => {
-            if (!gone.away || envelopes.every(({ _tag }) => _tag === "Uplink")) {
-              return bus.publish(subject, envelopes, delivery)
-            }
-            gone.tries = (gone.tries ?? 0) + 1
-            return Effect.fail(new BusError({ subject, reason: "Disconnected" }))
-          })
-      }))
-    ).pipe(Layer.provide(busMemory))
+    changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.suspend(() => {
+          if (!gone.away || envelopes.every(({ _tag }) => _tag === "Uplink")) {
+            return real(subject, envelopes, delivery)
+          }
+          gone.tries = (gone.tries ?? 0) + 1
+          return Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+        })
+    )
   const gatewayOn = (gone: { away: boolean; tries?: number }) =>
     gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(awayBus(gone)))
   const opened = Effect.gen(function* () {

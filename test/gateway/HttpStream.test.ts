@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError } from "../../src/bus/MessageBus.ts"
 import { Gateway, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { MemoryVisitor, type VisitorOptions } from "../../src/testing/MemoryVisitor.ts"
 import type { AbortCode, RequestFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { bytes, chunk, type Ends, fakeHub, gatewayAlone, head, settle, text } from "./FakeHub.ts"
 
 const abort = (code: AbortCode) => ({ _tag: "ResponseAbort", code, message: "" }) as const
@@ -511,20 +512,14 @@ describe("failures", () => {
 
   it.effect("a hub that the bus cannot reach is runner_lost, and is told of it as soon as it can be", () => {
     let reachable = true
-    const failing = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (bus) =>
-        MessageBus.of({
-          ...bus,
-          publish: (subject, envelopes, delivery) =>
-            Effect.suspend(() =>
-              reachable || !subject.includes(".hub.")
-                ? bus.publish(subject, envelopes, delivery)
-                : Effect.fail(new BusError({ subject, reason: "Disconnected" }))
-            )
-        })
-      )
-    ).pipe(Layer.provide(busMemory))
+    const failing = changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.suspend(() =>
+          reachable || !subject.includes(".hub.")
+            ? real(subject, envelopes, delivery)
+            : Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+        )
+    )
     return Effect.gen(function* () {
       const hub = yield* fakeHub()
       const { visitor } = yield* visit({ method: "POST", hasBody: true })

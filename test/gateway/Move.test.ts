@@ -2,13 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Queue, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
 import * as Subject from "../../src/bus/Subject.ts"
 import { Gateway, layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { MemoryVisitor } from "../../src/testing/MemoryVisitor.ts"
 import type { Envelope, MovedStream, RouteQuestion } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { bytes, type Conversation, chunk, fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
 
 const session = "a".repeat(32)
@@ -24,14 +25,10 @@ const visit = Effect.fnUntraced(function* (options: ConstructorParameters<typeof
 const gatewayOn = (
   change: (envelopes: ReadonlyArray<Envelope>, publish: Effect.Effect<void, BusError>) => Effect.Effect<void, BusError>
 ) => {
-  const bus = Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (real) => ({
-      ...real,
-      publish: (subject, envelopes, delivery) =>
-        Effect.suspend(() => change(envelopes, real.publish(subject, envelopes, delivery)))
-    }))
-  ).pipe(Layer.provide(busMemory))
+  const bus = changedBus(
+    (real) => (subject, envelopes, delivery) =>
+      Effect.suspend(() => change(envelopes, real(subject, envelopes, delivery)))
+  )
   return gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(bus))
 }
 

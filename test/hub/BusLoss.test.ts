@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import { layerOpen } from "../../src/auth/Authenticator.ts"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
 import { Hub, layer as hubLayer } from "../../src/hub/Hub.ts"
 import { closeCodes } from "../../src/protocol/Wayleave1.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
@@ -11,6 +11,7 @@ import { connect, dial } from "../../src/testing/ScriptedRunner.ts"
 import { isLastWord } from "../../src/tunnel/Envelope.ts"
 import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { gateway, gatewayId, get, hubAlone, settle } from "./HubHarness.ts"
 
 const route = (requestId: number) => ({ gatewayId, requestId })
@@ -22,19 +23,15 @@ const counts = RouteStore.use((routes) => routes.counts)
 class LateBus {
   private waiting: Array<() => void> = []
   private open = false
-  readonly layer = Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (bus) => ({
-      ...bus,
-      publish: (subject, envelopes, delivery) =>
-        Effect.andThen(
-          bus.publish(subject, envelopes, delivery),
-          envelopes.some(isLastWord) && !this.open
-            ? Effect.callback<void>((resume) => void this.waiting.push(() => resume(Effect.void)))
-            : Effect.void
-        )
-    }))
-  ).pipe(Layer.provide(busMemory))
+  readonly layer = changedBus(
+    (real) => (subject, envelopes, delivery) =>
+      Effect.andThen(
+        real(subject, envelopes, delivery),
+        envelopes.some(isLastWord) && !this.open
+          ? Effect.callback<void>((resume) => void this.waiting.push(() => resume(Effect.void)))
+          : Effect.void
+      )
+  )
   readonly hub = hubLayer().pipe(Layer.provideMerge(Layer.mergeAll(this.layer, routesMemory, layerOpen)))
 
   openGate() {
@@ -112,18 +109,12 @@ describe("on a bus that confirms late", () => {
 describe("when the bus goes out of reach", () => {
   it.effect("every stream ends on both sides, its gateway is told when it can be, and the runner stays", () => {
     let away = false
-    const bus = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (real) => ({
-        ...real,
-        publish: (subject, envelopes, delivery) =>
-          Effect.suspend(() =>
-            away
-              ? Effect.fail(new BusError({ subject, reason: "Disconnected" }))
-              : real.publish(subject, envelopes, delivery)
-          )
-      }))
-    ).pipe(Layer.provide(busMemory))
+    const bus = changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.suspend(() =>
+          away ? Effect.fail(new BusError({ subject, reason: "Disconnected" })) : real(subject, envelopes, delivery)
+        )
+    )
     return Effect.gen(function* () {
       const { connected } = yield* MessageBus
       const visitor = yield* gateway

@@ -2,13 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import { layerOpen, layerTokens } from "../../src/auth/Authenticator.ts"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
 import { Hub, layer as hubLayer } from "../../src/hub/Hub.ts"
 import { closeCodes } from "../../src/protocol/Wayleave1.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
 import { connect, dial, hello } from "../../src/testing/ScriptedRunner.ts"
 import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { gateway, gatewayId, get, hubAlone, settle } from "./HubHarness.ts"
 
 const answer: ResponseFrame = {
@@ -130,14 +131,10 @@ describe("a request through the hub", () => {
 
 it.effect("an abort that answers the hub's first word never overtakes the request itself", () => {
   // The bus hands a publish over at once and confirms it late, as a server between machines does.
-  const lateConfirm = Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (bus) => ({
-      ...bus,
-      publish: (subject, envelopes, delivery) =>
-        Effect.tap(bus.publish(subject, envelopes, delivery), () => (delivery === "each" ? settle : Effect.void))
-    }))
-  ).pipe(Layer.provide(busMemory))
+  const lateConfirm = changedBus(
+    (real) => (subject, envelopes, delivery) =>
+      Effect.tap(real(subject, envelopes, delivery), () => (delivery === "each" ? settle : Effect.void))
+  )
   return Effect.gen(function* () {
     const visitor = yield* gateway
     const runner = yield* connect({ name: "web" })
@@ -371,18 +368,12 @@ describe("a session", () => {
 
   it.effect("is ended on both sides where the bus took the first Credit and said that it had not", () => {
     let failing = true
-    const bus = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (real) => ({
-        ...real,
-        publish: (subject, envelopes, delivery) =>
-          Effect.tap(real.publish(subject, envelopes, delivery), () =>
-            failing && delivery === "each"
-              ? Effect.fail(new BusError({ subject, reason: "Disconnected" }))
-              : Effect.void
-          )
-      }))
-    ).pipe(Layer.provide(busMemory))
+    const bus = changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.tap(real(subject, envelopes, delivery), () =>
+          failing && delivery === "each" ? Effect.fail(new BusError({ subject, reason: "Disconnected" })) : Effect.void
+        )
+    )
     return Effect.gen(function* () {
       const visitor = yield* gateway
       const runner = yield* connect({ name: "web" })
@@ -401,16 +392,12 @@ describe("a session", () => {
 
   it.effect("is told of its end to a gateway whose inbox was full, once there is room", () => {
     let full = false
-    const bus = Layer.effect(
-      MessageBus,
-      Effect.map(MessageBus, (real) => ({
-        ...real,
-        publish: (subject, envelopes, delivery) =>
-          Effect.suspend(() =>
-            full ? Effect.fail(new BusError({ subject, reason: "Full" })) : real.publish(subject, envelopes, delivery)
-          )
-      }))
-    ).pipe(Layer.provide(busMemory))
+    const bus = changedBus(
+      (real) => (subject, envelopes, delivery) =>
+        Effect.suspend(() =>
+          full ? Effect.fail(new BusError({ subject, reason: "Full" })) : real(subject, envelopes, delivery)
+        )
+    )
     return Effect.gen(function* () {
       const visitor = yield* gateway
       const runner = yield* connect({ name: "web" })

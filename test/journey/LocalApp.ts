@@ -1,9 +1,9 @@
 /** An app on a local port, as a developer would have one: plain `node:http` and `ws`, nothing of ours. */
 import { createHash } from "node:crypto"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
 import { Effect } from "effect"
 import { type WebSocket, WebSocketServer } from "ws"
+import { listen } from "../socket/Loopback.ts"
 
 /** The byte at an offset of `/big`: cheap to make, and any shift or gap changes the hash. */
 const patternBytes = 64 * 1024
@@ -118,19 +118,11 @@ export const startLocalApp = Effect.gen(function* () {
     }
     ws.on("message", (data, binary) => ws.send(data, { binary }))
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        for (const ws of sockets.clients) ws.terminate()
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
+  const port = yield* listen(server, () => {
+    for (const ws of sockets.clients) ws.terminate()
+  })
   const app: LocalApp = {
-    port: (server.address() as AddressInfo).port,
+    port,
     emit: () => {
       for (const response of listeners) response.write(`data: ${performance.now()}\n\n`)
     },

@@ -2,10 +2,11 @@
 import { createHash } from "node:crypto"
 import { readdirSync, readFileSync } from "node:fs"
 import { type Agent, type IncomingMessage, type RequestOptions, request } from "node:http"
-import { type AddressInfo, createServer, connect as netConnect, type Socket } from "node:net"
+import { createServer, connect as netConnect, type Socket } from "node:net"
 import { Effect } from "effect"
 import { WebSocket } from "ws"
 import * as Command from "../cli/CommandProcess.ts"
+import { join, listen } from "../socket/Loopback.ts"
 
 export interface Serving extends Command.CommandProcess {
   readonly port: number
@@ -168,32 +169,13 @@ export const relay = Effect.fnUntraced(function* (targetPort: number) {
   const server = createServer((near) => {
     if (down) return void near.resetAndDestroy()
     const far = netConnect(targetPort, "127.0.0.1")
-    for (const [one, other] of [
-      [near, far],
-      [far, near]
-    ] as const) {
-      open.add(one)
-      one.setNoDelay(true)
-      one.on("error", () => {})
-      one.on("close", () => {
-        open.delete(one)
-        other.destroy()
-      })
-      one.pipe(other)
-    }
+    join(near, far, open)
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        for (const socket of open) socket.destroy()
-      })
-  )
+  const port = yield* listen(server, () => {
+    for (const socket of open) socket.destroy()
+  })
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     setDown: (value: boolean) =>
       Effect.sync(() => {
         down = value

@@ -5,8 +5,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Queue } from "effect"
 import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { listen } from "../socket/Loopback.ts"
 import { bytes, get, route, text } from "./FakeHub.ts"
-import { forward, listen, readAnswer, serve } from "./LocalServer.ts"
+import { forward, readAnswer, serve } from "./LocalServer.ts"
 
 const sha256 = (data: Uint8Array) => createHash("sha256").update(data).digest("hex")
 const MiB = 1024 * 1024

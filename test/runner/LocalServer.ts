@@ -1,6 +1,5 @@
 /** A local app on port 0, a runner that forwards to it, and a hub that the test speaks for. */
 import * as http from "node:http"
-import type { AddressInfo } from "node:net"
 import { Effect, Layer, References } from "effect"
 import { WebSocketServer } from "ws"
 import type { UpFrame } from "../../src/protocol/Wayleave1.ts"
@@ -11,20 +10,8 @@ import { layerDialer } from "../../src/socket/WsSocket.ts"
 import type { RouteKey } from "../../src/tunnel/Envelope.ts"
 import { bodyBytes, type HeaderList, type ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { listen } from "../socket/Loopback.ts"
 import { type Accepted, makeFakeHub } from "./FakeHub.ts"
-
-/** Listens until the test's scope closes. */
-export const listen = (server: http.Server) =>
-  Effect.acquireRelease(
-    Effect.callback<number>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed((server.address() as AddressInfo).port)))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections?.()
-      })
-  )
 
 /** An app of plain Node. */
 export const serve = (handler: http.RequestListener) => listen(http.createServer(handler))

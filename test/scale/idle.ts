@@ -3,7 +3,6 @@
  * runners, and says how many KiB each needs where. `-- --sockets N --runners N`.
  */
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
 import { cpus } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
@@ -16,6 +15,7 @@ import { startNatsServer } from "../bus/NatsServer.ts"
 import * as Command from "../cli/CommandProcess.ts"
 import { tableOf } from "../cluster/Table.ts"
 import * as Processes from "../journey/Processes.ts"
+import { listen } from "../socket/Loopback.ts"
 
 const { values: args } = parseArgs({
   options: { sockets: { type: "string", default: "2000" }, runners: { type: "string", default: "500" } }
@@ -57,18 +57,9 @@ const idleApp = Effect.gen(function* () {
   const server = createServer((_, response) => void response.end("ok"))
   const sockets = new WebSocketServer({ server, perMessageDeflate: false })
   sockets.on("connection", (ws) => ws.on("error", () => {}))
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.sync(() => {
-        for (const ws of sockets.clients) ws.terminate()
-        server.close()
-        server.closeAllConnections()
-      })
-  )
-  return (server.address() as AddressInfo).port
+  return yield* listen(server, () => {
+    for (const ws of sockets.clients) ws.terminate()
+  })
 })
 
 const openSockets = (port: number, count: number) =>

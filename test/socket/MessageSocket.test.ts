@@ -1,6 +1,5 @@
 /** What every socket owes its role, in memory and over TCP alike. */
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope } from "effect"
 import { type WebSocket, WebSocketServer } from "ws"
@@ -14,6 +13,7 @@ import {
 } from "../../src/socket/MessageSocket.ts"
 import { fromWebSocket, layerDialer, wsOptions } from "../../src/socket/WsSocket.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { listen } from "./Loopback.ts"
 
 type Pair = Effect.Effect<readonly [MessageSocket, MessageSocket], unknown, Scope.Scope | Dialer>
 
@@ -26,17 +26,10 @@ const overTcp: Pair = Effect.gen(function* () {
     if (request.url === "/no") return void socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
     sockets.handleUpgrade(request, socket, head, (ws) => accepted.shift()?.(ws))
   })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        for (const ws of sockets.clients) ws.terminate()
-        server.close(() => resume(Effect.void))
-      })
-  )
-  const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const port = yield* listen(server, () => {
+    for (const ws of sockets.clients) ws.terminate()
+  })
+  const url = `ws://127.0.0.1:${port}`
   const right = new Promise<MessageSocket>((resolve) => accepted.push((ws) => resolve(fromWebSocket(ws))))
   const dialer = yield* Dialer
   const refusal = yield* Effect.flip(dialer.dial(`${url}/no`, { protocols: [], headers: [] }))

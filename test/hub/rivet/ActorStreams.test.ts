@@ -1,12 +1,13 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Layer } from "effect"
+import { Deferred, Effect } from "effect"
 import { ActorError } from "../../../src/actor/ActorControl.ts"
-import { BusError, layerMemory as busMemory, MessageBus } from "../../../src/bus/MessageBus.ts"
+import { BusError, MessageBus } from "../../../src/bus/MessageBus.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
 import { RouteStore } from "../../../src/route/RouteStore.ts"
 import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { connect as connectWayleave } from "../../../src/testing/ScriptedRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
+import { changedBus } from "../../bus/ChangedBus.ts"
 import { actorOf } from "./ControlTwin.ts"
 import { actor, advance, answer, arrange, atRest, request, route, scenario, settle, upgrade } from "./RivetHarness.ts"
 
@@ -192,18 +193,14 @@ describe("a request for an actor", () => {
 
 /** A bus of which publishes to gateways fail while the test says so. */
 const failingBus = (isFailing: () => boolean) =>
-  Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (bus) => ({
-      ...bus,
-      publish: (subject, envelopes, delivery) =>
-        Effect.suspend(() =>
-          isFailing() && subject.includes(".gateway.")
-            ? Effect.fail(new BusError({ subject, reason: "Full" }))
-            : bus.publish(subject, envelopes, delivery)
-        )
-    }))
-  ).pipe(Layer.provide(busMemory))
+  changedBus(
+    (real) => (subject, envelopes, delivery) =>
+      Effect.suspend(() =>
+        isFailing() && subject.includes(".gateway.")
+          ? Effect.fail(new BusError({ subject, reason: "Full" }))
+          : real(subject, envelopes, delivery)
+      )
+  )
 
 describe("an answer that the bus does not take", () => {
   let failing = false

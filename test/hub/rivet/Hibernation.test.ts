@@ -1,10 +1,10 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { layerMemory as busMemory, MessageBus } from "../../../src/bus/MessageBus.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
 import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
+import { changedBus } from "../../bus/ChangedBus.ts"
 import { type ControlTwin, startOf } from "./ControlTwin.ts"
 import {
   ack,
@@ -412,16 +412,10 @@ describe("a WebSocket whose visitor is slow", () => {
 
 describe("a WebSocket that fails while its gateway is told that it sleeps", () => {
   let gate: Deferred.Deferred<void> | undefined
-  const bus = Layer.effect(
-    MessageBus,
-    Effect.map(MessageBus, (real) => ({
-      ...real,
-      publish: (subject, envelopes, delivery) => {
-        const publishing = real.publish(subject, envelopes, delivery)
-        return gate === undefined || delivery === "one" ? publishing : Effect.andThen(Deferred.await(gate), publishing)
-      }
-    }))
-  ).pipe(Layer.provide(busMemory))
+  const bus = changedBus((real) => (subject, envelopes, delivery) => {
+    const publishing = real(subject, envelopes, delivery)
+    return gate === undefined || delivery === "one" ? publishing : Effect.andThen(Deferred.await(gate), publishing)
+  })
 
   scenario(
     "ends then: nobody wakes it for that",
