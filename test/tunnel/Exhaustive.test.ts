@@ -66,7 +66,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
 
   it("for what goes down to a runner", () => {
     assert.deepStrictEqual(withVariant("RequestFrame", 99), [
-      "hub/WayleavePeer.ts",
+      "hub/Downlink.ts",
       "hub/rivet/RivetPeer.ts",
       "hub/rivet/RivetWire.ts",
       "protocol/rivet/TunnelFrame.ts",
