@@ -15,6 +15,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     pool: "forks",
+    // Many tests wait for processes and timers more than they work: as many files at once as there are cores, where the default leaves one of two idle.
+    maxWorkers: "100%",
     testTimeout: 15_000
   }
 })
