@@ -80,7 +80,7 @@ export class RivetPeer implements Peer {
 
   readonly ended: Effect.Effect<void> = Effect.suspend(() => {
     this.over = true
-    for (const stream of [...this.streams.values()]) this.endFor(stream, true, sessionLost)
+    for (const stream of this.streams.values()) this.endFor(stream, true, sessionLost)
     return this.options.onEnded
   })
 
@@ -155,16 +155,17 @@ export class RivetPeer implements Peer {
     this.over = false
     wire.attach(socket, version)
     wire.say(welcome)
-    const sockets = [...this.streams.values()].filter(({ closed, kind }) => kind === "websocket" && !closed)
+    const sockets = this.streams.values().filter(({ closed, kind }) => kind === "websocket" && !closed)
     // Before anything is written: their gateways repeat what was not acknowledged, once they have slept for a moment.
     for (const stream of sockets.filter(({ lasts }) => lasts)) {
       wire.withdraw(stream.route)
       stream.sleepSoon()
       this.enlist(stream)
     }
-    for (const stream of sockets.filter(({ lasts }) => !lasts)) {
-      if (this.misses(stream, provesArrival)) this.fail(stream, "gap", "messages may have been lost with a connection")
-    }
+    const broken = sockets.filter((stream) => !stream.lasts && this.misses(stream, provesArrival))
+    // Likewise: what waits of one must not leave with the news of another.
+    for (const { route } of broken) wire.withdraw(route)
+    for (const stream of broken) this.fail(stream, "gap", "messages may have been lost with a connection")
     wire.flush()
   }
 
@@ -352,7 +353,7 @@ export class RivetPeer implements Peer {
   }
 
   private endStreams(which: (actor: StreamActor) => boolean, hibernates: boolean): void {
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.values()) {
       if (which(stream.actor)) this.endFor(stream, hibernates, actorStopped(stream))
     }
   }

@@ -285,8 +285,10 @@ describe.each(listing)("version %i: an actor that starts", (version) => {
       yield* runner.nextFrame
       twin.start(actor, session, 1)
       assert.deepStrictEqual(yield* nextStart(runner), [])
-      assert.deepStrictEqual(yield* visitor.nextFrame, close(1000, "actor.stopped"))
-      assert.deepInclude(yield* visitor.nextFrame, { _tag: "ResponseAbort", code: "actor_stopped" })
+      yield* settle
+      const told = new Map((yield* visitor.pendingFrames).map(({ frame, requestId }) => [requestId, frame]))
+      assert.deepStrictEqual(told.get(socketId), close(1000, "actor.stopped"))
+      assert.deepInclude(told.get(2), { _tag: "ResponseAbort", code: "actor_stopped" })
       yield* atRest
     })
   )

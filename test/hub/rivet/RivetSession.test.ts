@@ -7,6 +7,7 @@ import { connect, dial, init, type ScriptedRivetRunner } from "../../../src/test
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { actorOf, startOf, stopOf } from "./ControlTwin.ts"
 import {
+  accept,
   actor,
   advance,
   all,
@@ -27,6 +28,7 @@ import {
   scenario,
   settle,
   socketId,
+  upgrade,
   withSocket
 } from "./RivetHarness.ts"
 
@@ -233,15 +235,13 @@ describe.each(all)("version %i: a runner whose connection broke", (version) => {
       yield* TestClock.adjust(1)
       yield* settle
       assert.deepStrictEqual(
-        (yield* visitor.pendingFrames).map(({ frame, requestId }) => [
-          requestId,
-          frame._tag === "ResponseAbort" && frame.code
-        ]),
-        [
-          [1, "session_lost"],
-          [2, "no_runner"],
-          [3, "no_runner"]
-        ]
+        Object.fromEntries(
+          (yield* visitor.pendingFrames).map(({ frame, requestId }) => [
+            requestId,
+            frame._tag === "ResponseAbort" && frame.code
+          ])
+        ),
+        { 1: "session_lost", 2: "no_runner", 3: "no_runner" }
       )
       assert.deepStrictEqual(twin.lost, [session])
       assert.strictEqual((yield* Hub.use((hub) => hub.state)).sessions, 0)
@@ -314,6 +314,29 @@ describe.each(mk2)("version %i: a WebSocket that cannot hibernate, over a reconn
       })
     )
   }
+})
+
+describe.each(mk2)("version %i: two WebSockets that cannot hibernate, over a reconnect", (version) => {
+  scenario("both end where something of each may be missing, and neither hears what was said after it", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* withSocket(twin, version)
+      const other = socketId + 1
+      yield* visitor.open(actor, other, upgrade)
+      yield* runner.nextFrame
+      yield* runner.frame(route(other), accept(false))
+      for (const id of [socketId, other]) yield* visitor.follow(id, message("lost"))
+      yield* advance(2 * second, 100)
+      yield* cut(runner)
+      for (const id of [socketId, other]) yield* visitor.follow(id, message("after it"))
+      const back = yield* connect({ version })
+      yield* settle
+      const heard = back.heard.flatMap(({ down }) => (down._tag === "TunnelDown" ? [down] : []))
+      assert.deepStrictEqual(
+        heard.map(({ frame }) => frame),
+        [closeDown(1011, "ws.downstream_closed"), closeDown(1011, "ws.downstream_closed")]
+      )
+    })
+  )
 })
 
 describe.each(mk1)("version %i: a WebSocket that cannot hibernate, over a reconnect", (version) => {
