@@ -4,20 +4,9 @@
  *
  * Next: `NatsConnection.ts`, which knows the client; `EnvelopeCodec.ts`, the bytes; `SharedFlush.ts`, how publishes are confirmed.
  */
-import {
-  type Cause,
-  Clock,
-  Config,
-  Effect,
-  FiberSet,
-  Layer,
-  Queue,
-  Schedule,
-  type Scope,
-  Stream,
-  SubscriptionRef
-} from "effect"
+import { type Cause, Clock, Config, Effect, Layer, Queue, Schedule, type Scope, Stream, SubscriptionRef } from "effect"
 import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
+import { makeFork } from "../tunnel/Fibers.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
 import { limits } from "../tunnel/Limits.ts"
 import * as BusMetrics from "./BusMetrics.ts"
@@ -310,7 +299,7 @@ export const make = Effect.fnUntraced(function* (
     subject: Subject.Subject,
     answer: (question: Envelope) => Effect.Effect<Envelope>
   ) {
-    const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+    const runFork = yield* makeFork
     let asked = 0
     const onQuestion = (message: NatsMessage) => {
       const question = decode(message)?.[0]

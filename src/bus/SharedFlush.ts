@@ -2,7 +2,8 @@
  * One question to the server, "have you got all that?", shared by everybody who waits for its answer. Flushes follow each other at a distance,
  * and whoever comes while one is under way shares the next: however many wait, their number is bounded by time.
  */
-import { Clock, Effect, FiberSet, type Scope } from "effect"
+import { Clock, Effect, type Scope } from "effect"
+import { makeFork } from "../tunnel/Fibers.ts"
 
 /** The flushes of one connection. */
 export interface SharedFlush<E> {
@@ -18,7 +19,7 @@ export const make = Effect.fnUntraced(function* <E>(
   spacingMs: number
 ): Effect.fn.Return<SharedFlush<E>, never, Scope.Scope> {
   const clock = yield* Clock.Clock
-  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  const runFork = yield* makeFork
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let waiting: Array<(outcome: Effect.Effect<void, E>) => void> = []
   let wanted = false

@@ -4,17 +4,19 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `Admission.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, FiberSet, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
+import { Clock, Context, Effect, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import { findHere, findOnBus } from "../actor/ActorDirectory.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
 import type { Downlink, Envelope, RouteKey, RouteQuestion, SessionLeaving } from "../tunnel/Envelope.ts"
+import { makeFork } from "../tunnel/Fibers.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
 import { type Admission, makeAdmit } from "./Admission.ts"
+import { Deadlines } from "./Deadlines.ts"
 import { meter as makeMeter } from "./GatewayMetrics.ts"
 import { HibernationBudget } from "./HibernationBudget.ts"
 import { HttpStream } from "./HttpStream.ts"
@@ -142,10 +144,12 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const meter = makeMeter(context)
   const lately = new LatelyServed()
+  const soon = yield* Soon
+  const deadlines = new Deadlines({ nowMs, soon })
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon: yield* Soon },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon, deadlines },
     meter
   )
   const scope = yield* Effect.scope
@@ -177,7 +181,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   }
 
   const inbox = yield* bus.subscribe(replyTo)
-  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  const runFork = yield* makeFork
   // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
   const onQuestion = (question: HubQuestion) =>
     void runFork(
@@ -201,6 +205,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     frame: { _tag: "RequestAbort", code: "unknown_route" }
   })
   yield* Effect.forkScoped(Stream.runForEachArray(inbox, deal))
+  yield* Effect.forkScoped(deadlines.watch(inFlight.all, logFaults))
   yield* Effect.forkScoped(renewLeases(bus, inFlight, gatewayId, nowMs))
   yield* Effect.forkScoped(Stream.runForEach(losses(bus), () => Effect.sync(() => inFlight.loseAll())))
 

@@ -14,6 +14,7 @@ import type {
   Uplink
 } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
+import { IdMap } from "../tunnel/IdMap.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { GatewayMeter } from "./GatewayMetrics.ts"
 import { StreamLink } from "./StreamLink.ts"
@@ -43,7 +44,7 @@ export interface Answered {
 
 /** The table, owned by one gateway. */
 export class InFlight {
-  private readonly links = new Map<number, StreamLink>()
+  private readonly links = new IdMap<StreamLink>()
   /** When each hub with streams of ours heard of us for certain. */
   private readonly heardMs = new Map<Subject, number>()
   private nextId: number
@@ -181,6 +182,9 @@ export class InFlight {
     return { answer: { _tag: "RouteAnswer", session, generation, granted, denied }, claimed, faults }
   }
 
+  /** Those that may have a deadline. */
+  readonly all = (): Iterable<StreamLink> => this.links.values()
+
   /** The hubs that hold streams of this gateway: each is told that it lives. */
   hubs(): ReadonlySet<Subject> {
     const hubs = new Set<Subject>()
@@ -205,14 +209,14 @@ export class InFlight {
   }
 
   private endedBy(hub: Subject, openedByMs: number): void {
-    for (const link of [...this.links.values()]) {
+    for (const link of this.links.values()) {
       if (link.pin.hub === hub && link.openedMs <= openedByMs && !link.asleep) link.break("runner_lost", "session_lost")
     }
   }
 
   /** A hub is gone. Its streams fail soon, instead of waiting for deadlines, unless they are heard of from another. */
   lose(hub: Subject): void {
-    for (const link of [...this.links.values()]) if (link.pin.hub === hub) link.lose()
+    for (const link of this.links.values()) if (link.pin.hub === hub) link.lose()
   }
 
   /**
@@ -220,7 +224,7 @@ export class InFlight {
    * holds. One that no hub has answered yet has its own deadline, and may not have left at all.
    */
   loseAll(): void {
-    for (const link of [...this.links.values()]) {
+    for (const link of this.links.values()) {
       if (link.pin.hub !== undefined && !link.asleep) link.break("runner_lost", "gap")
     }
   }

@@ -12,6 +12,11 @@ export class Rest {
     this.soon = soon
   }
 
+  /** Whether the fiber rests, and nothing has roused it. */
+  get resting(): boolean {
+    return this.waiter !== undefined && !this.due
+  }
+
   /** There is something to do. */
   rouse(): void {
     if (this.due) return

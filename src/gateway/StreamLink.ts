@@ -5,13 +5,14 @@
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
-import { Effect, Option } from "effect"
+import { Effect } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { onRequestFrame, onResponseFrame, type StreamState } from "../tunnel/StreamState.ts"
+import type { Due } from "./Deadlines.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import { Rest } from "./Rest.ts"
 import { StreamFlow } from "./StreamFlow.ts"
@@ -22,7 +23,7 @@ import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
 export type Refusal = "Foreign" | "Late" | "Duplicate"
 
 /** One entry of the table of streams in flight. */
-export class StreamLink {
+export class StreamLink implements Due {
   readonly route: RouteKey
   readonly addressee: Addressee
   state: StreamState = "Idle"
@@ -127,6 +128,7 @@ export class StreamLink {
     if (!known) {
       this.pinnedMs = this.options.nowMs()
       this.options.lately.note(this.addressee.subject, uplink.replyTo, this.pinnedMs)
+      this.options.deadlines.note(this.nextDueMs())
     }
     if (standing === "Foreign") return "Foreign"
     if (standing === "Fenced") {
@@ -242,7 +244,8 @@ export class StreamLink {
         this.state = step.state
         if (frame._tag === "Credit") {
           this.flow.credit.grant(frame.bytes)
-          this.wake()
+          // The first Credit of a request that is all there grants nothing, and rouses nobody.
+          if (frame.bytes > 0 || this.numberOwed) this.wake()
           return
         }
         this.taken++
@@ -322,7 +325,7 @@ export class StreamLink {
   }
 
   /** A fault of ours: tells both ends as far as that still goes. */
-  crash(): void {
+  readonly crash = (): void => {
     this.close({ _tag: "RequestAbort", code: "protocol_error" })
     this.side.onCrash()
   }
@@ -358,28 +361,26 @@ export class StreamLink {
   /** Rouses the stream's fiber at the end of this turn; any number of reasons in one turn rouse it once. */
   readonly wake = (): void => this.rest.rouse()
 
-  /** Waits for something to do, or for the next deadline and deals with it. */
+  /** Waits for something to do; whatever comes due meanwhile rouses it as well. */
   readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
-    const dueMs = this.dueMs()
-    if (dueMs === Number.POSITIVE_INFINITY) return this.rest.roused
-    // Timers know whole milliseconds: one that fired early would only be set again, and again.
-    const waitMs = Math.max(0, Math.ceil(dueMs - this.options.nowMs()))
-    return Effect.map(Effect.timeoutOption(this.rest.roused, waitMs), (worked) => {
-      if (Option.isNone(worked)) this.expire()
-    })
+    this.options.deadlines.note(this.nextDueMs())
+    return this.rest.roused
   })
 
-  private dueMs(): number {
+  /** When `expire` is due: never while the fiber is at work, which comes back to wait. */
+  readonly dueMs = (): number => (this.rest.resting ? this.nextDueMs() : Number.POSITIVE_INFINITY)
+
+  private nextDueMs(): number {
     if (this.asleep) return this.side.deadlineMs()
     const ofVisitor = this.over || !this.pin.known ? Number.POSITIVE_INFINITY : this.side.deadlineMs()
     return Math.min(this.pin.deadlineMs, ofVisitor)
   }
 
-  private expire(): void {
-    // Meanwhile somebody may have spoken, or the clock may be early: only then is there still time.
-    const nowMs = this.options.nowMs()
-    if (!this.asleep && nowMs >= this.pin.deadlineMs) return this.giveUp()
-    if (!this.over && nowMs >= this.dueMs()) this.side.onDeadline()
+  /** A deadline has passed. */
+  readonly expire = (): void => {
+    if (!this.asleep && this.options.nowMs() >= this.pin.deadlineMs) this.giveUp()
+    else if (!this.over) this.side.onDeadline()
+    this.wake()
   }
 
   /** Nobody spoke for the stream in time. */

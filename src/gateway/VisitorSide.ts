@@ -6,6 +6,7 @@ import type { Subject } from "../bus/Subject.ts"
 import type { WindowBounds } from "../tunnel/Credit.ts"
 import type { RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
+import type { Deadlines } from "./Deadlines.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import type { LatelyServed } from "./LatelyServed.ts"
 
@@ -60,4 +61,5 @@ export interface LinkOptions {
   readonly lately: LatelyServed
   /** Defers to the end of the present job. */
   readonly soon: Turn
+  readonly deadlines: Deadlines
 }

@@ -25,7 +25,7 @@ export const endStreamsAtLoss = ({ bus, routes, streams, tellGateway, uplink }: 
   const endAll = Effect.suspend(() => {
     const news = new Map<number, Array<Uplink>>()
     const ends: Array<Effect.Effect<void>> = []
-    for (const route of [...streams.routes()]) {
+    for (const route of streams.routes()) {
       const session = endStream(streams, route) as Session
       ends.push(end(route, session))
       const envelope = uplink(session, route, 0, lost)

@@ -2,7 +2,7 @@
  * The hub: takes runners in, owns their sessions and routes, and passes frames between them and the gateways. This file puts its parts together:
  * `Handshake.ts` and `SessionTable.ts` say who is there, `Uplink.ts` and `Downlink.ts` what is said, and, between them, `Relay.ts` what may be.
  */
-import { Clock, Context, Effect, FiberSet, Latch, Layer, Option, Random, type Redacted, Schedule, Stream } from "effect"
+import { Clock, Context, Effect, Latch, Layer, Option, Random, type Redacted, Schedule, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import { answerOnBus } from "../actor/ActorDirectory.ts"
 import { ActorKv } from "../actor/ActorKv.ts"
@@ -14,6 +14,7 @@ import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { RouteStore } from "../route/RouteStore.ts"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { Envelope, RouteKey, SessionId } from "../tunnel/Envelope.ts"
+import { makeFork } from "../tunnel/Fibers.ts"
 import type { AbortCode } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { RouteMap } from "../tunnel/RouteMap.ts"
@@ -84,7 +85,7 @@ const makeParts = Effect.fnUntraced(function* (
   const hubId = (yield* Random.nextIntBetween(0, 2 ** 32)).toString(16).padStart(8, "0")
   const replyTo = Subject.ofHub(namespace, hubId)
   const streams = new RouteMap<Session>()
-  const runFork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  const runFork = yield* makeFork
   const relay = yield* makeRelay(namespace)
 
   const uplink: MakeUplink = (session, route, index, frame) => ({

@@ -7,6 +7,7 @@
 import type { RouteKey, SessionId } from "../tunnel/Envelope.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
 import { absurd, isTerminal, type ResponseFrame } from "../tunnel/Frame.ts"
+import { IdMap } from "../tunnel/IdMap.ts"
 import { Tombstones } from "./Tombstones.ts"
 
 /**
@@ -42,13 +43,14 @@ export interface RouteTableOptions {
 interface Owner {
   readonly id: SessionId
   generation: number
-  readonly routes: Set<Route>
+  /** In no order: each knows its place. */
+  readonly routes: Array<Route>
 }
 
 interface Gateway {
   readonly id: number
   renewedAt: number
-  readonly routes: Map<number, Route>
+  readonly routes: IdMap<Route>
 }
 
 /** A live route. One that is Closed is only a tombstone: `Tombstones.ts`. */
@@ -56,6 +58,8 @@ interface Route {
   readonly key: RouteKey
   readonly gateway: Gateway
   readonly owner: Owner
+  /** Where it stands among its owner's. */
+  place: number
   state: LiveState
   /** The gateway has spoken the last word while the terminal frame was being published. */
   halfClosed: boolean
@@ -63,6 +67,14 @@ interface Route {
   until: number
   /** Closed, and out of the table, wherever it still stands in a queue. */
   gone: boolean
+}
+
+/** Takes a route out of its owner's list: the last one takes its place. */
+const withdraw = ({ owner, place }: Route): void => {
+  const last = owner.routes.pop() as Route
+  if (last.place === place) return
+  last.place = place
+  owner.routes[place] = last
 }
 
 /** The states of all routes of one hub and every move between them. Plain data, told the time; the service around it is `RouteStore.ts`. */
@@ -100,9 +112,10 @@ export class RouteTable {
     // New, or taken out just now: room may have been made by closing the last route of this very gateway.
     this.gateways.set(gateway.id, gateway)
     const owner = this.ownerOf(session)
-    const route: Route = { key, gateway, owner, state: "Open", halfClosed: false, until: 0, gone: false }
+    const place = owner.routes.length
+    const route: Route = { key, gateway, owner, place, state: "Open", halfClosed: false, until: 0, gone: false }
     gateway.routes.set(key.requestId, route)
-    owner.routes.add(route)
+    owner.routes.push(route)
     this.counts.Open++
     return "Issued"
   }
@@ -226,7 +239,7 @@ export class RouteTable {
   private ownerOf(session: SessionId): Owner {
     let owner = this.owners.get(session)
     if (owner === undefined) {
-      owner = { id: session, generation: 0, routes: new Set() }
+      owner = { id: session, generation: 0, routes: [] }
       this.owners.set(session, owner)
     }
     return owner
@@ -235,7 +248,7 @@ export class RouteTable {
   /** It was heard of. One that is not in the table comes into it with its first route. */
   private gatewayOf(id: number, now: number): Gateway {
     const gateway = this.gateways.get(id)
-    if (gateway === undefined) return { id, renewedAt: now, routes: new Map() }
+    if (gateway === undefined) return { id, renewedAt: now, routes: new IdMap() }
     gateway.renewedAt = now
     return gateway
   }
@@ -251,7 +264,7 @@ export class RouteTable {
     const { gateway, key, owner } = route
     this.counts[route.state]--
     route.gone = true
-    owner.routes.delete(route)
+    withdraw(route)
     gateway.routes.delete(key.requestId)
     if (gateway.routes.size === 0) this.gateways.delete(gateway.id)
     this.tombstones.add(key, owner.id, now)

@@ -11,7 +11,6 @@ import {
   type Duration,
   Effect,
   Fiber,
-  FiberSet,
   Layer,
   PubSub,
   Random,
@@ -22,6 +21,7 @@ import {
 import { Complaints } from "../protocol/Complaints.ts"
 import * as Wayleave1 from "../protocol/Wayleave1.ts"
 import { Dialer } from "../socket/MessageSocket.ts"
+import { makeFork } from "../tunnel/Fibers.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Turn } from "../tunnel/Turn.ts"
 import { connectUrls, HubChoice, publicUrl } from "./HubChoice.ts"
@@ -115,9 +115,7 @@ export const make = Effect.fnUntraced(function* (options: RunnerOptions) {
   const clock = yield* Clock.Clock
   const dialer = yield* Dialer
   const turn = yield* Turn
-  const fork = (yield* FiberSet.runtime(yield* FiberSet.make())<never>()) as <A, E>(
-    effect: Effect.Effect<A, E>
-  ) => Fiber.Fiber<A, E>
+  const fork = yield* makeFork
   const sessionOptions = {
     app: yield* RunnerApp,
     observer: yield* RunnerObserver,

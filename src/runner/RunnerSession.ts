@@ -124,7 +124,7 @@ export class RunnerSession implements StreamOwner {
       connection: ++this.dials,
       hub: this.hub,
       received: this.currentLink.receivedCount,
-      streams: [...this.moving.values()]
+      streams: this.moving.values()
     }
   }
 
@@ -140,7 +140,7 @@ export class RunnerSession implements StreamOwner {
 
   /** Nobody knows anything of the session: its streams are gone, numbering begins anew. With `renamed`, under another id. */
   restart(renamed: boolean): void {
-    for (const { core } of [...this.streams.values()]) this.lose(core)
+    for (const { core } of this.streams.values()) this.lose(core)
     if (renamed) this.sessionId = this.options.newId()
     this.hub = ""
     this.moving = new RouteMap()
@@ -159,7 +159,7 @@ export class RunnerSession implements StreamOwner {
       if (frame.frame._tag !== "Credit" && this.moving.get(frame.route) !== undefined) repeated.push(frame)
     }
     this.currentLink.inherit(repeated)
-    for (const { core } of [...this.streams.values()]) {
+    for (const { core } of this.streams.values()) {
       const told = this.moving.get(core.route)?.open
       if (told === undefined || told === null) this.lose(core)
       else {
@@ -198,7 +198,7 @@ export class RunnerSession implements StreamOwner {
 
   /** Gives up what is still open, and says so. */
   abortAll(code: AbortCode, message: string): void {
-    for (const { core, fiber } of [...this.streams.values()]) {
+    for (const { core, fiber } of this.streams.values()) {
       core.abort(code, message)
       fiber?.interruptUnsafe()
     }

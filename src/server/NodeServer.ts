@@ -8,7 +8,7 @@ import * as http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Context, Effect, FiberSet, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { WebSocketServer } from "ws"
 import * as ActorsApi from "../admin/ActorsApi.ts"
 import { errorAnswer } from "../gateway/ErrorPage.ts"
@@ -17,6 +17,7 @@ import type { GatewayErrorCode } from "../gateway/GatewayError.ts"
 import { runnerName } from "../gateway/RunnerName.ts"
 import { Hub } from "../hub/Hub.ts"
 import { fromWebSocket, wsOptions } from "../socket/WsSocket.ts"
+import { makeFork } from "../tunnel/Fibers.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { hasBody, headOf, nodeExchange } from "./NodeExchange.ts"
 import { handshakeFault, makeUpgradeAcceptor, refuseUpgrade } from "./NodeUpgrade.ts"
@@ -194,7 +195,7 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     for (const ws of rivetRunners.clients) ws.terminate()
   })
   yield* Effect.addFinalizer(() => closing.wait)
-  const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+  const fork = yield* makeFork
   yield* Effect.addFinalizer(() => closing.begin)
 
   const namesRunner = (request: http.IncomingMessage) => runnerName(headOf(request), domain)._tag === "Found"

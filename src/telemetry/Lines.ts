@@ -1,22 +1,25 @@
 /**
- * Lines to standard output, one write a turn: under load a write for each line costs a process more than a tenth of its time. What a turn
- * wrote leaves at its end, and what is left when the process exits leaves then.
+ * Lines to standard output, a few writes a second: under load a write for each line costs a process more than a tenth of its time, and one for each turn of
+ * its event loop still a thirtieth. What is left when the process exits leaves then.
  */
 
-/** Gathers lines until the turn ends. */
+/** As long as a line waits for others, in milliseconds: too short to be seen. */
+const gatherMs = 20
+
+/** Gathers lines for a moment. */
 export class Lines {
   private text = ""
   private readonly write: (text: string) => void
-  private readonly turn: (f: () => void) => void
+  private readonly later: (f: () => void) => void
 
-  constructor(write: (text: string) => void, turn: (f: () => void) => void) {
+  constructor(write: (text: string) => void, later: (f: () => void) => void) {
     this.write = write
-    this.turn = turn
+    this.later = later
   }
 
   /** Adds a line. */
   add(line: string): void {
-    if (this.text === "") this.turn(() => this.flush())
+    if (this.text === "") this.later(() => this.flush())
     this.text += `${line}\n`
   }
 
@@ -35,7 +38,7 @@ export const standardOutput = new Lines(
     process.stdout.write(text)
   },
   (f) => {
-    setImmediate(f)
+    setTimeout(f, gatherMs)
   }
 )
 process.once("exit", () => standardOutput.flush())

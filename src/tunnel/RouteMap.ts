@@ -1,9 +1,10 @@
 /** A map keyed by route: two levels of plain numbers, since a joined key would be a string made for every frame. */
 import type { RouteKey } from "./Envelope.ts"
+import { IdMap } from "./IdMap.ts"
 
 /** Values by route. Not bounded by itself: whoever fills it is. */
 export class RouteMap<A> {
-  private readonly gateways = new Map<number, Map<number, A>>()
+  private readonly gateways = new Map<number, IdMap<A>>()
   private count = 0
 
   get size(): number {
@@ -17,7 +18,7 @@ export class RouteMap<A> {
   set(route: RouteKey, value: A): void {
     let requests = this.gateways.get(route.gatewayId)
     if (requests === undefined) {
-      requests = new Map()
+      requests = new IdMap()
       this.gateways.set(route.gatewayId, requests)
     }
     if (!requests.has(route.requestId)) this.count++
@@ -27,20 +28,22 @@ export class RouteMap<A> {
   /** Returns what was there. */
   delete(route: RouteKey): A | undefined {
     const requests = this.gateways.get(route.gatewayId)
-    const value = requests?.get(route.requestId)
-    if (requests === undefined || !requests.delete(route.requestId)) return undefined
+    const value = requests?.delete(route.requestId)
+    if (requests === undefined || value === undefined) return undefined
     this.count--
     if (requests.size === 0) this.gateways.delete(route.gatewayId)
     return value
   }
 
-  *values(): Iterable<A> {
-    for (const requests of this.gateways.values()) yield* requests.values()
+  /** All there are now, in no order; what is deleted or set meanwhile does not change the list. */
+  values(): Array<A> {
+    return [...this.gateways.values()].flatMap((requests) => requests.values())
   }
 
-  *routes(): Iterable<RouteKey> {
-    for (const [gatewayId, requests] of this.gateways) {
-      for (const requestId of requests.keys()) yield { gatewayId, requestId }
-    }
+  /** The routes of those, likewise. */
+  routes(): Array<RouteKey> {
+    return [...this.gateways].flatMap(([gatewayId, requests]) =>
+      requests.keys().map((requestId) => ({ gatewayId, requestId }))
+    )
   }
 }

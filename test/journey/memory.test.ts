@@ -320,6 +320,8 @@ journey(
     yield* settle
     assert.strictEqual(app.open, 0)
     assert.strictEqual((yield* Runner).countsUnsafe().openStreams, 0)
+    // The gateway's alarm rings once more for deadlines that nobody has any longer.
+    yield* TestClock.adjust(limits.responseStartMs)
     assert.isAtMost(fibers.active, fibersAtRest)
     // Tombstones go with time, and then there is nothing at all.
     yield* TestClock.adjust(limits.halfClosedMs)

@@ -2,25 +2,25 @@ import { spawnSync } from "node:child_process"
 import { assert, it } from "@effect/vitest"
 import { Lines } from "../../src/telemetry/Lines.ts"
 
-it("lines of one turn leave in one write, in order", () => {
+it("lines of one moment leave in one write, in order", () => {
   const written: Array<string> = []
-  const turns: Array<() => void> = []
+  const moments: Array<() => void> = []
   const lines = new Lines(
     (text) => written.push(text),
-    (f) => turns.push(f)
+    (f) => moments.push(f)
   )
   lines.add("one")
   lines.add("two")
   assert.deepStrictEqual(written, [])
-  for (const end of turns.splice(0)) end()
+  for (const end of moments.splice(0)) end()
   assert.deepStrictEqual(written, ["one\ntwo\n"])
   lines.add("three")
   lines.flush()
-  for (const end of turns.splice(0)) end()
+  for (const end of moments.splice(0)) end()
   assert.deepStrictEqual(written, ["one\ntwo\n", "three\n"])
 })
 
-it("a process that exits in the middle of a turn has said everything", () => {
+it("a process that exits before they would have left has said everything", () => {
   const module = new URL("../../src/telemetry/Lines.ts", import.meta.url).href
   const script = `import { standardOutput } from ${JSON.stringify(module)}; standardOutput.add("last words"); process.exit(3)`
   const { status, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" })

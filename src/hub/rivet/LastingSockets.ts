@@ -140,7 +140,7 @@ export class LastingSockets {
   /** Forgets those asleep whose gateway was silent for a lease. */
   sweep(): void {
     const now = this.nowMs()
-    for (const socket of [...this.sockets.values()]) {
+    for (const socket of this.sockets.values()) {
       if (socket.host === undefined && now - socket.heardAtMs >= limits.leaseMs) this.forget(socket)
     }
   }
