@@ -174,10 +174,12 @@ const makeRivet = Effect.fnUntraced(function* (
 
 const sweepRivet = ({ lasting }: RivetParts, sessions: Iterable<Session>, context: Context.Context<never>) => {
   lasting.sweep()
+  const nowMs = lasting.nowMs()
   let requests = 0
   let answers = 0
   for (const { peer } of sessions) {
     if (!(peer instanceof RivetPeer)) continue
+    peer.strays.sweep(nowMs)
     requests += peer.held.requests.bytes
     answers += peer.held.answers.bytes
   }
