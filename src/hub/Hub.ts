@@ -278,6 +278,13 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     )
   })
 
+  /** Whether a stream is open that ends with this hub. WebSockets that outlive it go on until then, but for those of our own process. */
+  const isAwaited = (): boolean => {
+    if (options.alone === true || rivet === undefined) return streams.size > 0
+    for (const route of streams.routes()) if (rivet.lasting.get(route) === undefined) return true
+    return false
+  }
+
   const sweep = Effect.gen(function* () {
     const expired = yield* routes.expire
     for (const { route } of expired) {
@@ -288,7 +295,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     if (rivet !== undefined) sweepRivet(rivet, sessions.all(), context)
     const counts = yield* routes.counts
     HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
-    if (draining && streams.size === 0) yield* quiet.open
+    if (draining && !isAwaited()) yield* quiet.open
   })
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 
