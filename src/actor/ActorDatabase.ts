@@ -7,7 +7,7 @@
  * turn of the event loop; what that costs, and what would change it: `docs/decisions/0121-the-store-of-actors-is-a-file-of-the-hub.md`.
  */
 import { closeSync, openSync } from "node:fs"
-import { DatabaseSync } from "node:sqlite"
+import type { DatabaseSync } from "node:sqlite"
 import { Context, Effect, Layer, Schema } from "effect"
 
 /** The file cannot be used: another process has it open (`InUse`), a newer version wrote it (`Newer`), or anything else (`Unusable`). */
@@ -47,11 +47,13 @@ const isBusy = (cause: unknown): boolean =>
   cause instanceof Error && "errcode" in cause && (Number(cause.errcode) & 0xff) === busy
 
 const open = (file: string): Effect.Effect<DatabaseSync, ActorDatabaseError> =>
-  Effect.try({
-    try: () => {
+  Effect.tryPromise({
+    try: async () => {
+      // Only now: Node 22 warns whoever loads it, and most who import this package keep no actors in a file.
+      const sqlite = await import("node:sqlite")
       // What apps keep is theirs: SQLite gives its other files the mode of this one.
       if (file !== ":memory:") closeSync(openSync(file, "a", 0o600))
-      return new DatabaseSync(file)
+      return new sqlite.DatabaseSync(file)
     },
     catch: (cause) => new ActorDatabaseError({ file, reason: "Unusable", cause })
   })

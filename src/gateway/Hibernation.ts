@@ -82,6 +82,12 @@ export class Hibernation {
     else this.waitAWhile()
   }
 
+  /** The app speaks, so that there is a hub and the actor is with it: no attempt need wait any longer. */
+  recall(): void {
+    if (this.phase === "Waiting") this.ask()
+    else this.wake()
+  }
+
   /** A hub has the wake, and starts the actor. */
   onHeard(): void {
     if (this.phase === "Asked") this.enter("Starting", this.owner.nowMs() + limits.placementMs)

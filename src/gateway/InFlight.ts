@@ -42,6 +42,18 @@ export interface Answered {
   readonly faults: ReadonlyArray<unknown>
 }
 
+/**
+ * A runner whose wire knows no Hello goes on with a WebSocket after its hub was lost. If it is the one that had it, the WebSocket is woken at whoever
+ * controls its actor now, which is the hub that asks. `false`: it did not, or nothing can be woken.
+ */
+const recall = (link: StreamLink, { replyTo, session }: RouteQuestion): boolean => {
+  if (!link.pin.isOf(session) || !(link.asleep || link.state === "SocketLasting")) return false
+  // Its hub was lost, and we are told before we notice ourselves.
+  if (!link.asleep && link.pin.hub !== replyTo) link.lose()
+  link.sleeper?.onRecalled()
+  return true
+}
+
 /** The table, owned by one gateway. */
 export class InFlight {
   private readonly links = new IdMap<StreamLink>()
@@ -167,6 +179,10 @@ export class InFlight {
     for (const stream of question.streams) {
       const link = this.find(stream.route)
       try {
+        if (stream.from === null && stream.open === null) {
+          if (link === undefined || !recall(link, question)) denied.push(stream.route)
+          continue
+        }
         const claim = link?.addressee.name === question.name ? link.claim(question, stream) : "No"
         if (claim === "Moved") claimed.push(link as StreamLink)
         if (claim !== "No") {

@@ -299,6 +299,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
       onLost: () => this.fallAsleep(true),
       onHeard: () => hibernation.onHeard(),
       onUnheard: (reason) => hibernation.onRefused(openingError(reason)),
+      onRecalled: () => hibernation.recall(),
       onAttached: () => this.onAttached(),
       nextNumber: () => messages.nextNumber
     }

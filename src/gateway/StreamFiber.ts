@@ -39,7 +39,7 @@ export const converse = Effect.fnUntraced(function* ({ bus, insist }: Speech, li
     const wake = link.takeWake()
     if (wake !== undefined) {
       const failed = yield* publish(bus, link.actors, [wake], "one")
-      if (failed !== undefined) link.unheard(failed)
+      if (failed !== undefined) link.sleeper?.onUnheard(failed)
       continue
     }
     const envelopes = link.outgoing()

@@ -6,7 +6,6 @@
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
 import { Effect } from "effect"
-import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
 import { type AbortCode, isSequenced, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
@@ -17,7 +16,7 @@ import type { GatewayErrorCode } from "./GatewayError.ts"
 import { Rest } from "./Rest.ts"
 import { StreamFlow } from "./StreamFlow.ts"
 import { type Claim, StreamPin } from "./StreamPin.ts"
-import type { Addressee, LinkOptions, VisitorSide } from "./VisitorSide.ts"
+import type { Addressee, LinkOptions, Sleeper, VisitorSide } from "./VisitorSide.ts"
 
 /** Why an uplink did nothing. `Foreign`: another session than the one the stream was given to, or a fenced connection of it. `Late`: it counted already, or the stream is over. */
 export type Refusal = "Foreign" | "Late" | "Duplicate"
@@ -218,15 +217,16 @@ export class StreamLink implements Due {
     return this.wakeEnvelope()
   }
 
-  /** No hub took the wake. */
-  unheard(reason: BusError["reason"]): void {
-    if (this.asleep) this.side.sleeper?.onUnheard(reason)
+  /** The visitor's side, while the stream sleeps. */
+  get sleeper(): Sleeper | undefined {
+    return this.asleep ? this.side.sleeper : undefined
   }
 
   private wakeEnvelope(): Wake {
     return {
       _tag: "Wake",
       replyTo: this.options.replyTo,
+      name: this.addressee.name,
       actor: this.addressee.actor,
       route: this.route,
       index: this.side.sleeper?.nextNumber() ?? 0

@@ -35,6 +35,8 @@ export interface Sleeper {
   readonly onHeard: () => void
   /** No hub took the wake. */
   readonly onUnheard: (reason: BusError["reason"]) => void
+  /** Whoever had the other end speaks on it, at a hub that does not know it: it is to be put back there. */
+  readonly onRecalled: () => void
   /** A hub holds the other end again: what was not acknowledged goes first. */
   readonly onAttached: () => void
   /** The number of the message that goes next. */

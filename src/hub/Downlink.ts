@@ -4,7 +4,7 @@
  */
 import { Effect } from "effect"
 import type { BusError } from "../bus/MessageBus.ts"
-import type { Downlink, Envelope, RouteKey, Wake } from "../tunnel/Envelope.ts"
+import type { Downlink, Envelope, RouteAnswer, RouteKey, Wake } from "../tunnel/Envelope.ts"
 import {
   type AbortCode,
   absurd,
@@ -43,6 +43,8 @@ export interface ActorStreams {
   readonly open: (downlink: Downlink) => Effect.Effect<void>
   /** Puts a WebSocket that hibernated back on its actor; returns at once. */
   readonly wake: (wake: Wake) => Effect.Effect<void>
+  /** What a gateway answered of streams that a runner speaks on, and that are not with it. */
+  readonly denied: (answer: RouteAnswer) => void
   /** The gateway's last word for a stream that is with no runner: it may be waiting for its actor, or asleep. */
   readonly giveUp: (route: RouteKey) => void
   /** A gateway lives, and with it its WebSockets whose actors are away. */
@@ -169,7 +171,7 @@ export const makeDownlink = (
       case "Wake":
         return actors()?.wake(envelope) ?? refuse(envelope, "actor_not_found", "this hub has no actors")
       case "RouteAnswer":
-        return parts.verification.answered(envelope)
+        return Effect.tap(parts.verification.answered(envelope), () => Effect.sync(() => actors()?.denied(envelope)))
       case "SessionHeld":
         return parts.handOver.held(envelope)
       case "Uplink":

@@ -175,10 +175,12 @@ const makeRivet = Effect.fnUntraced(function* (
 
 const sweepRivet = ({ lasting }: RivetParts, sessions: Iterable<Session>, context: Context.Context<never>) => {
   lasting.sweep()
+  const nowMs = lasting.nowMs()
   let requests = 0
   let answers = 0
   for (const { peer } of sessions) {
     if (!(peer instanceof RivetPeer)) continue
+    peer.strays.sweep(nowMs)
     requests += peer.held.requests.bytes
     answers += peer.held.answers.bytes
   }
@@ -277,6 +279,13 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     )
   })
 
+  /** Whether a stream is open that ends with this hub. WebSockets that outlive it go on until then, but for those of our own process. */
+  const isAwaited = (): boolean => {
+    if (options.alone === true || rivet === undefined) return streams.size > 0
+    for (const route of streams.routes()) if (rivet.lasting.get(route) === undefined) return true
+    return false
+  }
+
   const sweep = Effect.gen(function* () {
     const expired = yield* routes.expire
     for (const { route } of expired) {
@@ -287,7 +296,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
     if (rivet !== undefined) sweepRivet(rivet, sessions.all(), context)
     const counts = yield* routes.counts
     HubMetrics.gauge({ routes: counts, sessions: sessions.size(), openStreams: streams.size }, context)
-    if (draining && streams.size === 0) yield* quiet.open
+    if (draining && !isAwaited()) yield* quiet.open
   })
   yield* sweep.pipe(Effect.delay(sweepMs), Effect.forever, Effect.forkIn(scope))
 

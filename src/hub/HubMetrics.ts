@@ -42,6 +42,12 @@ export const framesRefused = Metric.counter("wayleave_hub_frames_refused_total",
   description: "Frames from runners that were refused, by reason",
   incremental: true
 })
+/** Frames that were held until a gateway had said whose route theirs is. */
+export const framesHeld = Metric.counter("wayleave_hub_rivet_frames_held_total", {
+  description:
+    "Frames of Rivet's runners for WebSockets that the hub did not know, held while their gateways were asked; those it denied are refused as well",
+  incremental: true
+})
 /** Routes that were opened again because their terminal frame could not be published. */
 export const routesReopened = Metric.counter("wayleave_hub_routes_reopened_total", {
   description: "Routes opened again because their last frame could not be published",

@@ -45,8 +45,8 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
     for (const { answer, reason } of refused) {
       switch (reason) {
         case "Unknown":
-          // Under way when its gateway denied it, of which the runner has been told.
-          if (parts.verification.wasDenied(session.id, answer.route)) break
+          // Under way when its gateway denied it, of which the runner has been told where it can be.
+          if (!session.peer.goesOnUntold && parts.verification.wasDenied(session.id, answer.route)) break
           session.peer.reset(answer.route, "unknown_route")
           wrong.push(kindOf.Unknown)
           if (!session.peer.goesOnUntold) offences++

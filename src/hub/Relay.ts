@@ -64,8 +64,15 @@ const refusedBy = {
 /** Each is on its way before the next is begun, and waits for none: what the runner sends next must not overtake a group that stood behind a last word. */
 const allAtOnce = { concurrency: "unbounded" } as const
 
-/** Never fails: a batch that cannot be published is reported as broken. */
-export type Relay = (claimant: Claimant, batch: ReadonlyArray<Uplink>) => Effect.Effect<Relayed>
+/**
+ * Never fails: a batch that cannot be published is reported as broken. `keep` is offered each frame of a route that nobody holds, in order: one that it
+ * keeps is neither published nor refused now.
+ */
+export type Relay = (
+  claimant: Claimant,
+  batch: ReadonlyArray<Uplink>,
+  keep?: (stray: Uplink) => boolean
+) => Effect.Effect<Relayed>
 
 /** The relay of one hub: authorize, publish, then clear or reopen, per gateway in a batch. */
 export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
@@ -73,6 +80,15 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const bus = yield* MessageBus
   const context = yield* Effect.context<never>()
   const subjectOf = Subject.ofGateways(namespace)
+
+  const authorize = (claimant: Claimant, batch: ReadonlyArray<Uplink>, keep?: (stray: Uplink) => boolean) => {
+    const verdict = routes.authorize(claimant, batch)
+    if (keep === undefined) return verdict
+    return Effect.map(verdict, (judged) => ({
+      ...judged,
+      refused: judged.refused.filter(({ answer, reason }) => reason !== "Unknown" || !keep(answer))
+    }))
+  }
 
   const publish = (admitted: ReadonlyArray<Uplink>) =>
     admitted.length === 0
@@ -82,10 +98,14 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
           .pipe(Effect.retry(retry), Effect.asVoid)
 
   // Acquire cannot be interrupted and release always runs, so no route stays in Closing whatever happens between.
-  const relayOne = (claimant: Claimant, batch: ReadonlyArray<Uplink>): Effect.Effect<Relayed> => {
+  const relayOne = (
+    claimant: Claimant,
+    batch: ReadonlyArray<Uplink>,
+    keep?: (stray: Uplink) => boolean
+  ): Effect.Effect<Relayed> => {
     let verdict: Verdict<Uplink> | undefined
     return Effect.acquireUseRelease(
-      routes.authorize(claimant, batch),
+      authorize(claimant, batch, keep),
       (judged) => {
         verdict = judged
         return publish(judged.admitted)
@@ -124,12 +144,12 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
     return { refused, ended: [], broken: [...new Set(admitted.map(({ route }) => route))] }
   }
 
-  const relay: Relay = (claimant, batch) => {
+  const relay: Relay = (claimant, batch, keep) => {
     if (batch.length === 0) return Effect.succeed({ refused: [], ended: [], broken: [] })
     const groups = byGateway(batch)
-    if (groups.length === 1) return relayOne(claimant, groups[0] as ReadonlyArray<Uplink>)
+    if (groups.length === 1) return relayOne(claimant, groups[0] as ReadonlyArray<Uplink>, keep)
     return Effect.map(
-      Effect.forEach(groups, (group) => relayOne(claimant, group), allAtOnce),
+      Effect.forEach(groups, (group) => relayOne(claimant, group, keep), allAtOnce),
       together
     )
   }

@@ -23,6 +23,15 @@ export interface Verification {
     streams: ReadonlyArray<MovedStream>,
     givenUp: Effect.Effect<unknown>
   ) => Effect.Effect<ReadonlyArray<RouteKey>>
+  /**
+   * Asks about routes that a session speaks on and nobody here holds. A WebSocket that is its own, and can be woken, its gateway wakes; all others it
+   * denies, as `answered` hears. `refuse` is told of those that nobody can be asked about. Ends when the questions have left.
+   */
+  readonly inquire: (
+    session: Session,
+    routes: ReadonlyArray<RouteKey>,
+    refuse: (route: RouteKey) => void
+  ) => Effect.Effect<void>
   /** A gateway answered. What it grants is open when this returns: its frames follow. */
   readonly answered: (answer: RouteAnswer) => Effect.Effect<void>
   /** Whether a gateway denied this route to this session: what is still under way for it is nobody's offence, and was told once. */
@@ -139,27 +148,55 @@ export const makeVerification = Effect.fnUntraced(function* (
     if (waiting.size === 0) Deferred.doneUnsafe(done, Effect.void)
   }
 
-  const ask = (asked: Asked, question: ReadonlyArray<MovedStream>) => {
-    const { generation, session } = asked
+  /** `onNobody`: there is no such gateway. */
+  const ask = (
+    { generation, session: { id, name } }: Pick<Asked, "session" | "generation">,
+    question: ReadonlyArray<MovedStream>,
+    onNobody: () => void
+  ) => {
     const { gatewayId } = (question[0] as MovedStream).route
     counted.asked.updateUnsafe(question.length, context)
     return bus
       .publish(
         Subject.ofGateway(namespace, gatewayId),
-        [{ _tag: "RouteQuestion", replyTo, name: session.name, session: session.id, generation, streams: question }],
+        [{ _tag: "RouteQuestion", replyTo, name, session: id, generation, streams: question }],
         "one"
       )
       .pipe(
         Effect.catch(({ reason }) =>
-          Effect.sync(() => {
-            // Out of reach for a moment is for the deadline to say: the question may have arrived all the same.
-            if (reason !== "NoResponders") return
-            for (const { route } of question) asked.waiting.delete(route)
-            noteHeard(asked)
-          })
+          // Out of reach for a moment is for the deadline to say: the question may have arrived all the same.
+          Effect.sync(() => (reason === "NoResponders" ? onNobody() : undefined))
         )
       )
   }
+
+  const askFor = (asked: Asked, question: ReadonlyArray<MovedStream>) =>
+    ask(asked, question, () => {
+      for (const { route } of question) asked.waiting.delete(route)
+      noteHeard(asked)
+    })
+
+  const mayAsk = (session: SessionId, count: number, now: number): boolean =>
+    allowanceOf(session, now).take(count, now) && ofHub.take(count, now)
+
+  const inquire: Verification["inquire"] = (session, wanted, refuse) =>
+    Effect.suspend(() => {
+      const now = nowMs()
+      denied.sweep(now)
+      if (!mayAsk(session.id, wanted.length, now)) {
+        for (const route of wanted) refuse(route)
+        return Effect.void
+      }
+      const questions = questionsOf(wanted.map((route) => ({ route, from: null, open: null })))
+      const put = (question: ReadonlyArray<MovedStream>) =>
+        ask({ session, generation: session.generation }, question, () => {
+          for (const { route } of question) {
+            deny(session.id, route, nowMs())
+            refuse(route)
+          }
+        })
+      return Effect.forEach(questions, put, { discard: true, concurrency })
+    })
 
   const begin = (session: Session, questions: ReadonlyArray<ReadonlyArray<MovedStream>>): Asked => {
     const asked: Asked = {
@@ -181,10 +218,9 @@ export const makeVerification = Effect.fnUntraced(function* (
       const now = nowMs()
       denied.sweep(now)
       const worth = worthAsking(session.id, moved)
-      const may = allowanceOf(session.id, now).take(worth.length, now) && ofHub.take(worth.length, now)
-      const questions = may ? questionsOf(worth) : []
+      const questions = mayAsk(session.id, worth.length, now) ? questionsOf(worth) : []
       const asked = begin(session, questions)
-      const put = Effect.forEach(questions, (question) => ask(asked, question), { discard: true, concurrency })
+      const put = Effect.forEach(questions, (question) => askFor(asked, question), { discard: true, concurrency })
       let abandoned = false
       const abandon = Effect.map(givenUp, () => {
         abandoned = true
@@ -261,10 +297,14 @@ export const makeVerification = Effect.fnUntraced(function* (
       unwanted.push(route)
       if (issued) yield* routes.close(route)
     }
-    for (const route of answer.denied) expected?.waiting.delete(route)
+    const now = nowMs()
+    for (const route of answer.denied) {
+      if (expected === undefined) deny(answer.session as SessionId, route, now)
+      else expected.waiting.delete(route)
+    }
     if (expected !== undefined) noteHeard(expected)
     yield* decline(answer.session, answer.generation, unwanted)
   })
 
-  return { verify, answered, wasDenied } satisfies Verification
+  return { verify, inquire, answered, wasDenied } satisfies Verification
 })

@@ -47,10 +47,12 @@ export type LeaseRenewal = typeof LeaseRenewal.Type
 
 /**
  * Gateway to hub: a visitor's WebSocket outlived its actor's sleep and is to be put back on it, waking it where need be. Issues the route again, as an
- * opening frame does, but nothing is said to the runner: a `Credit` tells the gateway that it may go on. `index` is the place of the next message.
+ * opening frame does, but nothing is said to the runner: a `Credit` tells the gateway that it may go on. `index` is the place of the next message;
+ * `name` and `actor` are as in the opening frame.
  */
 export const Wake = Wire.tagged(3, "Wake", {
   replyTo: Wire.str,
+  name: Wire.str,
   actor: Wire.str,
   route: RouteKey,
   index: Wire.u16
@@ -62,6 +64,8 @@ export type Wake = typeof Wake.Type
  * repeat, or of its next one where it repeats none; null where it has nothing with a place in the order left to say. `open` is null where the stream
  * is over for the runner and only its last frames may have been lost; else `next` is the index it waits for, `credited` what every Credit it
  * received came to, `granted` its first window with every Credit it sent.
+ *
+ * With neither `from` nor `open` it is no stream that moves: a runner whose wire knows no Hello speaks on a WebSocket that the hub does not know.
  */
 export const MovedStream = Schema.Struct({
   route: RouteKey,
@@ -80,7 +84,10 @@ export const RouteQuestion = Wire.tagged(4, "RouteQuestion", {
 })
 export type RouteQuestion = typeof RouteQuestion.Type
 
-/** Gateway to hub: what it knows better than anybody. What it has to say on a granted stream goes to that hub from now on. */
+/**
+ * Gateway to hub: what it knows better than anybody. What it has to say on a granted stream goes to that hub from now on. A WebSocket that can be woken
+ * is neither granted nor denied: a `Wake` follows.
+ */
 export const RouteAnswer = Wire.tagged(5, "RouteAnswer", {
   session: Wire.str,
   generation: Wire.u32,

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Metric, Scope } from "effect"
+import { Effect, Exit, Fiber, Metric, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as RivetId from "../../src/actor/RivetId.ts"
-import type { MessageBus } from "../../src/bus/MessageBus.ts"
+import { MessageBus } from "../../src/bus/MessageBus.ts"
+import * as Subject from "../../src/bus/Subject.ts"
 import { Gateway } from "../../src/gateway/Gateway.ts"
 import * as GatewayMetrics from "../../src/gateway/GatewayMetrics.ts"
 import type { MessageSocket } from "../../src/socket/MessageSocket.ts"
@@ -75,7 +76,13 @@ const short = (envelopes: ReadonlyArray<Envelope>): ReadonlyArray<string> =>
     return [frame._tag === "RequestAbort" ? `abort ${frame.code}` : frame._tag]
   })
 
-const open = Effect.fnUntraced(function* (options: { readonly target?: string; readonly named?: boolean } = {}) {
+interface Opened {
+  readonly target?: string
+  readonly named?: boolean
+  readonly canHibernate?: boolean
+}
+
+const open = Effect.fnUntraced(function* (options: Opened = {}) {
   const hub = yield* options.named === true ? fakeHub() : actorHub()
   const gateway = yield* Gateway
   const visitor = new MemoryUpgrade({
@@ -84,7 +91,7 @@ const open = Effect.fnUntraced(function* (options: { readonly target?: string; r
   })
   const fiber = yield* Effect.forkChild(gateway.upgrade(visitor.upgrade))
   const app = yield* hub.next
-  yield* app.reply(accept())
+  yield* app.reply(accept(options.canHibernate ?? true))
   const answer = yield* visitor.answered
   if (answer._tag !== "Accepted") return assert.fail(answer._tag)
   yield* hub.told
@@ -146,6 +153,7 @@ describe("a WebSocket whose actor sleeps", () => {
       assert.deepStrictEqual(wake, {
         _tag: "Wake",
         replyTo: app.opening.replyTo,
+        name: "",
         actor: id,
         route: app.opening.route,
         index: 1
@@ -427,7 +435,7 @@ describe("a WebSocket whose actor sleeps", () => {
       yield* app.reply(sleep)
       yield* settle
       send(socket, "1")
-      assert.deepInclude(yield* hub.wake, { actor: "", index: 1 })
+      assert.deepInclude(yield* hub.wake, { actor: "", name: "web", index: 1 })
     })
   )
 })
@@ -713,6 +721,114 @@ describe("a hub that is lost", () => {
       yield* TestClock.adjust(limits.sessionGraceMs)
       assert.match((yield* closeOf(answer.socket))[1], /^guard\.websocket_tunnel_ping_timeout#/)
       yield* atRest
+    })
+  )
+})
+
+describe("a runner that speaks on a WebSocket which its hub does not know", () => {
+  /** The hub asks its gateway; what the gateway denies. */
+  const recall = Effect.fnUntraced(function* (app: Conversation, session = app.session, hubId = "h2") {
+    const bus = yield* MessageBus
+    const replyTo = Subject.ofHub("default", hubId)
+    const inbox = yield* bus.subscribe(replyTo)
+    const { route } = app.opening
+    yield* bus.publish(
+      app.opening.replyTo,
+      [
+        {
+          _tag: "RouteQuestion",
+          replyTo,
+          name: "room",
+          session,
+          generation: 1,
+          streams: [{ route, from: null, open: null }]
+        }
+      ],
+      "one"
+    )
+    const [answer] = yield* Stream.runCollect(Stream.take(inbox, 1))
+    assert(answer?._tag === "RouteAnswer")
+    assert.deepStrictEqual(answer.granted, [])
+    return answer.denied
+  }, Effect.scoped)
+
+  test(
+    "has it woken, though its gateway has not noticed that the hub before was lost",
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { app, socket } = yield* Scope.provide(open(), scope)
+      send(socket, "1", "2")
+      yield* settle
+      yield* Scope.close(scope, Exit.void)
+      const hub = yield* actorHub("h3")
+      assert.deepStrictEqual(yield* recall(app), [])
+      assert.strictEqual((yield* hub.wake).index, 1)
+      yield* new Attachment(app, hub.hub, app.session).reply(credit(), ack(1), message("kept"))
+      yield* settle
+      assert.deepStrictEqual(yield* wordsOf(socket), ["kept"])
+      assert.deepStrictEqual(short(yield* hub.told), ["wake 1", "1", "2"])
+    })
+  )
+
+  test(
+    "has it woken where it sleeps and its visitor says nothing, once",
+    Effect.gen(function* () {
+      const { app, hub } = yield* asleep
+      assert.deepStrictEqual(yield* recall(app), [])
+      assert.deepStrictEqual(yield* recall(app), [])
+      assert.lengthOf(yield* hub.wakes, 1)
+    })
+  )
+
+  test(
+    "does not let it wait for its next attempt",
+    Effect.gen(function* () {
+      const { app, hub, socket } = yield* asleep
+      send(socket, "1")
+      yield* hub.wake
+      yield* refuse(app, "no_runner")
+      yield* settle
+      assert.lengthOf(yield* hub.wakes, 0)
+      yield* recall(app)
+      assert.lengthOf(yield* hub.wakes, 1)
+    })
+  )
+
+  test(
+    "is denied it where it never had it",
+    Effect.gen(function* () {
+      const { app, hub, socket } = yield* asleep
+      assert.deepStrictEqual(yield* recall(app, "c".repeat(32)), [app.opening.route])
+      assert.lengthOf(yield* hub.wakes, 0)
+      assert.isUndefined(socket.closedUnsafe())
+    })
+  )
+
+  test(
+    "changes nothing where that hub has it after all",
+    Effect.gen(function* () {
+      const { app, hub, socket } = yield* open()
+      assert.deepStrictEqual(yield* recall(app, app.session, "h9"), [])
+      yield* hub.wake
+      const again = new Attachment(app, Subject.ofHub("default", "h9"), app.session)
+      yield* again.reply(credit(), message("one"))
+      assert.deepStrictEqual(yield* recall(app, app.session, "h9"), [])
+      yield* again.reply(message("two"))
+      yield* settle
+      assert.deepStrictEqual(yield* wordsOf(socket), ["one", "two"])
+      assert.lengthOf(yield* hub.wakes, 0)
+    })
+  )
+
+  test(
+    "is denied one that cannot hibernate, and one that is over",
+    Effect.gen(function* () {
+      const { app, socket } = yield* open({ canHibernate: false })
+      assert.deepStrictEqual(yield* recall(app), [app.opening.route])
+      yield* app.reply(close(1000))
+      yield* settle
+      assert.deepStrictEqual(yield* recall(app), [app.opening.route])
+      assert.deepStrictEqual(yield* closeOf(socket), [1000, ""])
     })
   )
 })

@@ -300,3 +300,50 @@ it("an allowance fills with time, and gives all or nothing", () => {
   assert.isTrue(allowance.take(10, 60_000))
   assert.isFalse(allowance.take(1, 60_000))
 })
+
+describe("a session that speaks on routes nobody here holds", () => {
+  it.effect("has their gateways asked, each about its own, and hears of those that are not there", () =>
+    Effect.gen(function* () {
+      const v = yield* make()
+      v.refusing.add(Subject.ofGateway("default", 2))
+      const refused: Array<RouteKey> = []
+      yield* v.inquire(sessionOf(alice), [route(1), route(1, 2), route(2)], (one) => void refused.push(one))
+      assert.deepStrictEqual(
+        v.questions.map(({ generation, session, streams }) => [session, generation, streams]),
+        [
+          [alice, 2, [route(1), route(2)].map((one) => ({ route: one, from: null, open: null }))],
+          [alice, 2, [{ route: route(1, 2), from: null, open: null }]]
+        ]
+      )
+      assert.deepStrictEqual(refused, [route(1, 2)])
+      assert.isTrue(v.wasDenied(alice, route(1, 2)))
+      yield* v.answer([], [route(2)])
+      assert.isTrue(v.wasDenied(alice, route(2)))
+      assert.isFalse(v.wasDenied(alice, route(1)))
+      assert.deepStrictEqual(v.told, [])
+    })
+  )
+
+  it.effect("may have no more asked than one that moves, and has nothing denied for it", () =>
+    Effect.gen(function* () {
+      const v = yield* make()
+      const refused: Array<RouteKey> = []
+      const inquire = (count: number) =>
+        v.inquire(
+          sessionOf(alice),
+          list(count).map((one) => one.route),
+          (one) => void refused.push(one)
+        )
+      yield* inquire(limits.sessionRoutesAskedMax)
+      assert.deepStrictEqual(refused, [])
+      const put = v.questions.length
+      yield* inquire(1)
+      assert.deepStrictEqual(refused, [route(0)])
+      assert.isFalse(v.wasDenied(alice, route(0)))
+      assert.lengthOf(v.questions, put)
+      yield* TestClock.adjust(limits.abuseWindowMs)
+      yield* inquire(1)
+      assert.lengthOf(v.questions, put + 1)
+    })
+  )
+})

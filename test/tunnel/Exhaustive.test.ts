@@ -84,6 +84,7 @@ describe("a new variant stops the build wherever a decision is due", () => {
       "gateway/HttpStream.ts",
       "gateway/SocketStream.ts",
       "hub/rivet/Pieces.ts",
+      "hub/rivet/Strays.ts",
       "protocol/rivet/TunnelFrame.ts",
       "runner/StreamCore.ts",
       "tunnel/Frame.ts",

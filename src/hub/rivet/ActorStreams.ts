@@ -108,13 +108,18 @@ export const makeActorStreams = (
       return Effect.void
     })
 
+  /** The actor that is meant: by its id, or by the name of its runners. Undefined where there is none, which the gateway has been told. */
+  const meant = Effect.fnUntraced(function* (asked: Downlink | Wake) {
+    const actorId = asked.actor === "" ? yield* control.autostart(asked.name) : asked.actor
+    if (actorId !== null) return actorId
+    yield* downlink.refuse(asked, "no_runner", `runners of ${asked.name} are reached by their actors`)
+    return undefined
+  })
+
   const open = (asked: Downlink): Effect.Effect<void> => {
-    const finding = Effect.gen(function* () {
-      const actorId = asked.actor === "" ? yield* control.autostart(asked.name) : asked.actor
-      if (actorId !== null) return yield* find(asked, actorId)
-      yield* downlink.refuse(asked, "no_runner", `runners of ${asked.name} are reached by their actors`)
-      return undefined
-    })
+    const finding = Effect.flatMap(meant(asked), (actorId) =>
+      actorId === undefined ? Effect.succeed(undefined) : find(asked, actorId)
+    )
     return whileWaiting(asked, finding, ({ host, placement }) =>
       downlink.openOn(host.session, { ...asked, actor: placement.actorId })
     )
@@ -157,21 +162,37 @@ export const makeActorStreams = (
     )
   }
 
+  const bringBackTo = (asked: Wake, actorId: string): Effect.Effect<void> => {
+    const socket = lasting.get(asked.route) ?? lasting.enter(RivetStream.asleep(asked.route, actorId), undefined)
+    if (socket === undefined) {
+      return downlink.refuse(asked, "overloaded", "too many WebSockets wait for their actors")
+    }
+    socket.place = asked.index
+    return bringBack(asked, socket, limits.lastingSocketAttempts)
+  }
+
   const wake = (asked: Wake): Effect.Effect<void> => {
     const { actor, index, route } = asked
     const known = lasting.get(route)
     if (known?.host !== undefined && !known.stream.closed) return Effect.sync(() => wakeAttached(known, index))
-    const socket = known ?? lasting.enter(RivetStream.asleep(route, actor), undefined)
-    if (socket === undefined) {
-      return downlink.refuse(asked, "overloaded", "too many WebSockets wait for their actors")
-    }
-    socket.place = index
-    return bringBack(asked, socket, limits.lastingSocketAttempts)
+    if (known !== undefined || actor !== "") return bringBackTo(asked, known?.actorId ?? actor)
+    // Its visitor knows no actor, and neither do we since this hub began.
+    parts.runFork(
+      meant(asked).pipe(
+        Effect.flatMap((actorId) => (actorId === undefined ? Effect.void : bringBackTo(asked, actorId))),
+        Effect.catchTag("ActorError", (error) => downlink.refuse(asked, abortCode(error), error.reason))
+      )
+    )
+    return Effect.void
   }
 
   return {
     open,
     wake,
+    denied: ({ denied, session }) => {
+      const peer = sessionOf(session as SessionId)?.peer
+      if (peer instanceof RivetPeer) for (const route of denied) peer.strays.refuse(route)
+    },
     giveUp: (route) => {
       const givenUp = waiting.get(route)
       if (givenUp !== undefined) Deferred.doneUnsafe(givenUp, Effect.void)

@@ -39,8 +39,9 @@ const failedAsleep: ResponseFrame = { _tag: "WebSocketClose", code: 1011, reason
 
 /** All of one hub. */
 export class LastingSockets {
+  /** The clock of all that waits here. */
+  readonly nowMs: () => number
   private readonly parts: HubParts
-  private readonly nowMs: () => number
   private readonly sockets = new RouteMap<LastingSocket>()
   private readonly byActor = new Map<string, Set<LastingSocket>>()
 

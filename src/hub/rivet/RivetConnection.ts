@@ -11,6 +11,7 @@ import type { SocketMessage } from "../../socket/MessageSocket.ts"
 import type { Uplink } from "../../tunnel/Envelope.ts"
 import { absurd } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
+import * as HubMetrics from "../HubMetrics.ts"
 import type { HubParts } from "../HubParts.ts"
 import { type Judgement, makeJudge } from "../Judge.ts"
 import { closed, readUntilEnd } from "../RunnerConnection.ts"
@@ -71,6 +72,7 @@ export const serveRivet = Effect.fnUntraced(function* (
   const { mark } = version
   const host = { session, peer }
   const clock = yield* Clock.Clock
+  const context = yield* Effect.context<never>()
   const judge = yield* makeJudge(parts, session, parts.makeAbuseMeter())
   const claimant = { session: session.id, generation }
   let heardAtMs = monotonicMs(clock)
@@ -94,8 +96,32 @@ export const serveRivet = Effect.fnUntraced(function* (
     if (stream !== undefined) return heardOf(stream.actor)
     // Given up here, and its gateway is still to be told: nothing of it may get there before.
     if (probes.take(route, frame) || parts.streams.get(route) === session) return
-    strays.push(parts.uplink(session, route, 0, frame))
+    if (peer.strays.append(route, frame)) HubMetrics.framesHeld.updateUnsafe(1, context)
+    else strays.push(parts.uplink(session, route, 0, frame))
   }
+
+  /**
+   * Keeps a frame that no route is known for, until its gateway has said whose it is. Not one that was denied, nor one of a WebSocket that is known to
+   * sleep while its actor is not with this runner: saying something wakes nobody.
+   */
+  const keep = ({ frame, route }: Uplink): boolean => {
+    if (parts.verification.wasDenied(session.id, route)) return false
+    const socket = lasting.get(route)
+    if (socket !== undefined && control.generationUnsafe(session.id, socket.actorId) === undefined) return false
+    if (!peer.strays.hold(route, frame, lasting.nowMs())) return false
+    HubMetrics.framesHeld.updateUnsafe(1, context)
+    return true
+  }
+
+  const relayStrays = (strays: ReadonlyArray<Uplink>) =>
+    Effect.tap(parts.relay(claimant, strays, keep), () =>
+      Effect.sync(() => {
+        const unasked = peer.strays.takeUnasked()
+        if (unasked.length === 0) return
+        // Beside the reading: a bus that takes its time holds nobody up.
+        parts.runFork(parts.verification.inquire(session, unasked, (route) => peer.strays.refuse(route)))
+      })
+    )
 
   const decode = (message: SocketMessage): Up | string | undefined => {
     // As the published server does.
@@ -133,7 +159,7 @@ export const serveRivet = Effect.fnUntraced(function* (
           absurd(up)
       }
     }
-    return yield* judge(yield* parts.relay(claimant, strays), faults)
+    return yield* judge(yield* relayStrays(strays), faults)
   })
   /** Reads on only as the runner takes what it is told in answer: who floods us with questions and reads nothing is not read from either. */
   const readWhole = (batch: ReadonlyArray<SocketMessage>): Effect.Effect<Judgement> =>

@@ -23,6 +23,7 @@ import { fitForClient, type Opening } from "./RequestForm.ts"
 import { RivetStream, type SessionHeld, type StreamActor } from "./RivetStream.ts"
 import { RivetWire, type StreamMessage } from "./RivetWire.ts"
 import { StoreRequests } from "./StoreRequests.ts"
+import { Strays } from "./Strays.ts"
 
 /** What a peer needs of the hub around it. */
 export interface RivetPeerOptions {
@@ -50,6 +51,7 @@ export class RivetPeer implements Peer {
   readonly wire: RivetWire
   /** What all its streams hold: of requests that are not whole, and of answers that their gateways do not take yet. */
   readonly held: SessionHeld = { requests: { bytes: 0 }, answers: { bytes: 0 } }
+  readonly strays = new Strays(this.held.answers, () => this.onWork())
   readonly stores: StoreRequests
   /** Of versions 1 to 3. */
   readonly numbers = new CommandNumbers()
@@ -81,6 +83,7 @@ export class RivetPeer implements Peer {
   readonly ended: Effect.Effect<void> = Effect.suspend(() => {
     this.over = true
     for (const stream of this.streams.values()) this.endFor(stream, true, sessionLost)
+    this.strays.refuseAll()
     return this.options.onEnded
   })
 
@@ -198,10 +201,13 @@ export class RivetPeer implements Peer {
     this.endStreams((actor) => generationOf(actor.actorId) !== actor.generation, true)
   }
 
-  /** Takes a WebSocket over that was asleep. */
+  /** Takes a WebSocket over that was asleep. What the runner has said on it meanwhile, without our knowing it, follows. */
   adopt(stream: RivetStream, actor: StreamActor, place: number): void {
     stream.attach(this.held, actor, place)
     this.streams.set(stream.route, stream)
+    const said = this.strays.claim(stream.route)
+    if (said === undefined) return this.fail(stream, "overflow", "more than may be kept for a WebSocket that is woken")
+    for (const frame of said) this.take(stream.route, frame)
   }
 
   /** A WebSocket is asleep, and nobody's. */
@@ -246,7 +252,7 @@ export class RivetPeer implements Peer {
 
   /** Whether the pump has something to do. */
   get hasWork(): boolean {
-    return this.gone || this.line.length > 0
+    return this.gone || this.line.length > 0 || this.strays.hasRefused
   }
 
   private open(route: RouteKey, actorId: string, frame: Opening): boolean {

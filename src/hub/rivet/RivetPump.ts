@@ -31,6 +31,11 @@ const awaitWork = (peer: RivetPeer): Effect.Effect<void> =>
 /** What may leave now, of streams in turn. */
 const gather = (parts: HubParts, { peer, session }: RivetHost): ReadonlyArray<Uplink> => {
   const batch: Array<Uplink> = []
+  for (const { frame, route } of peer.strays.takeRefused()) {
+    // It may have been attached just then, after all.
+    if (parts.streams.get(route) === session) peer.take(route, frame)
+    else batch.push(parts.uplink(session, route, 0, frame))
+  }
   const share = (stream: RivetStream): number => {
     let bytes = 0
     for (let frames = 0; frames < framesPerTurn; frames++) {

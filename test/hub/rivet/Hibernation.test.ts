@@ -10,6 +10,7 @@ import {
   ack,
   actor,
   advance,
+  arrange,
   asText,
   atRest,
   bytesOf,
@@ -594,6 +595,27 @@ describe("WebSockets asleep", () => {
       }
       twin.start(actor, session, 1)
       assert.deepStrictEqual(yield* nextStart(runner), [])
+    })
+  )
+})
+
+describe("a WebSocket that was opened by the name of its runners", () => {
+  scenario("is woken by that name, at a hub that never heard of it", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* arrange(twin, 7)
+      twin.autostarts.set("pool", actor)
+      yield* visitor.wake(socketId, "", 4, "actors", "pool")
+      assert.strictEqual(yield* visitor.creditOf(socketId), limits.windowBytesInitial)
+      yield* visitor.wake(socketId, "", 4, "hub", "pool")
+      yield* converses(visitor, runner, 4)
+    })
+  )
+
+  scenario("is asked for again later where no such runner is there", (twin) =>
+    Effect.gen(function* () {
+      const { visitor } = yield* arrange(twin, 7)
+      yield* visitor.wake(socketId, "", 4, "actors", "nobody")
+      assert.deepInclude(yield* visitor.frameOf(socketId), { _tag: "ResponseAbort", code: "no_runner" })
     })
   )
 })

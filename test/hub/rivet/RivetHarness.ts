@@ -14,7 +14,7 @@ import { Hub, type HubOptions, layer as hubLayer } from "../../../src/hub/Hub.ts
 import { versions } from "../../../src/protocol/Rivet.ts"
 import { RouteStore, layerMemory as routesMemory } from "../../../src/route/RouteStore.ts"
 import { connect, type ScriptedIntroduction } from "../../../src/testing/ScriptedRivetRunner.ts"
-import type { Uplink } from "../../../src/tunnel/Envelope.ts"
+import type { RouteQuestion, Uplink } from "../../../src/tunnel/Envelope.ts"
 import { bodyBytes, isSequenced, type RequestFrame, type ResponseFrame } from "../../../src/tunnel/Frame.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { ReceiveSequence } from "../../../src/tunnel/Sequence.ts"
@@ -99,6 +99,8 @@ export const rivetGateway = Effect.gen(function* () {
   const uplinks = yield* Queue.unbounded<Uplink>()
   const watched = new Map<number, Watched>()
   const faults: Array<string> = []
+  const questions: Array<RouteQuestion> = []
+  const recalled = new Set<number>()
   let hub = ""
 
   const fresh = (): Watched => ({
@@ -128,8 +130,16 @@ export const rivetGateway = Effect.gen(function* () {
     if (stream.grantedBytes < 0) faults.push(`${-stream.grantedBytes} bytes of ${requestId} beyond its credit`)
     if (frame._tag === "WebSocketClose" && frame.hibernate) stream.asleep = true
   }
+  const answerQuestion = (question: RouteQuestion) => {
+    questions.push(question)
+    hub = question.replyTo
+    const { generation, session } = question
+    const denied = question.streams.map((stream) => stream.route).filter(({ requestId }) => !recalled.has(requestId))
+    return Effect.orDie(bus.publish(hub, [{ _tag: "RouteAnswer", session, generation, granted: [], denied }], "one"))
+  }
   yield* Effect.forkScoped(
     Stream.runForEach(inbox, (envelope) => {
+      if (envelope._tag === "RouteQuestion") return answerQuestion(envelope)
       if (envelope._tag !== "Uplink") return Effect.die(new Error(envelope._tag))
       watch(envelope)
       return Queue.offer(uplinks, envelope)
@@ -188,11 +198,14 @@ export const rivetGateway = Effect.gen(function* () {
     /** Sends a later frame to the hub. */
     follow,
     grant,
+    /** What the hub asked about streams that it does not know. All are denied that are not of `recalled`. */
+    questions,
+    recalled,
     /** Wakes a WebSocket: asked of whoever controls the actors, or told the hub that just attached it. */
-    wake: (requestId: number, actor: string, index: number, to: "actors" | "hub" = "actors") =>
+    wake: (requestId: number, actor: string, index: number, to: "actors" | "hub" = "actors", name = "") =>
       bus.publish(
         to === "actors" ? Subject.ofActors("default") : hub,
-        [{ _tag: "Wake", replyTo: gatewaySubject, actor, route: route(requestId), index }],
+        [{ _tag: "Wake", replyTo: gatewaySubject, name, actor, route: route(requestId), index }],
         "one"
       ),
     lives: Effect.suspend(() => bus.publish(hub, [{ _tag: "LeaseRenewal", gatewayId }], "each")),

@@ -527,6 +527,37 @@ describe("a hub that drains", () => {
       assert.strictEqual(wordsOf(runner), "1011 ws.going_away")
     })
   )
+
+  scenario("waits for no WebSocket that outlives it: its visitor and its app go on until the others are done", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* withSocket(twin, 7, true)
+      yield* visitor.open(actor, 2, request("/"))
+      yield* runner.nextFrame
+      const drained = yield* Effect.forkScoped(Hub.use((hub) => hub.drain))
+      yield* advance(limits.drainNoticeMs + 3 * second)
+      assert.isUndefined(drained.pollUnsafe())
+      yield* runner.frame(key, message("still here"))
+      assert.strictEqual(asText(yield* visitor.frameOf(socketId)), "still here")
+      yield* runner.frame(route(2), answer())
+      yield* visitor.frameOf(2)
+      yield* advance(2 * second)
+      yield* Fiber.join(drained)
+      assert.strictEqual(wordsOf(runner), "1011 ws.going_away")
+    })
+  )
+
+  scenario(
+    "waits for it all the same where its visitor is of this process, and ends with it",
+    (twin) =>
+      Effect.gen(function* () {
+        const { runner } = yield* withSocket(twin, 7, true)
+        const drained = yield* Effect.forkScoped(Hub.use((hub) => hub.drain))
+        yield* advance(5 * second)
+        assert.isUndefined(drained.pollUnsafe())
+        assert.isUndefined(runner.socket.closedUnsafe())
+      }),
+    { hub: { alone: true } }
+  )
 })
 
 describe("commands that were ordered over a connection that broke", () => {
