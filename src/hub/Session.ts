@@ -75,6 +75,8 @@ export type ConnectionEnd =
 
 /** The place of a session's present connection, as a newer one finds it. */
 export interface ConnectionPlace {
+  /** Which dial of its session it is; 0 where they are not counted. */
+  readonly dialled: number
   /** Completed to end the connection from outside. */
   readonly dismissed: Deferred.Deferred<CloseReason>
   /** Completed when it has ended and can publish nothing more. */

@@ -181,6 +181,17 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const nextGeneration = (present: Session | undefined, { connection }: Introduction) =>
     Math.max((present?.generation ?? 0) + 1, connection)
 
+  /** What its runner said first may arrive last: of two connections that were counted the one with the higher number is the newer. */
+  const refuseOlder = ({ connection }: Introduction, than: number) =>
+    connection === 0 || connection > than
+      ? Effect.void
+      : Effect.fail(
+          new HandshakeRejected({
+            reason: "protocol_error",
+            message: "a newer connection of the same session was here before"
+          })
+        )
+
   const begin = Effect.fnUntraced(function* (
     introduction: Introduction,
     socket: MessageSocket,
@@ -190,6 +201,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
     let generation: number
     let resumed: Session | null
     for (;;) {
+      yield* refuseOlder(introduction, sessions.get(id)?.generation ?? 0)
       generation = nextGeneration(sessions.get(id), introduction)
       resumed = yield* resume(introduction)
       const ending = endings.get(id)
@@ -234,11 +246,16 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
     enter: Effect.fnUntraced(function* (introduction, socket) {
       const { session: id } = introduction
       for (let present = connections.get(id); present !== undefined; present = connections.get(id)) {
+        yield* refuseOlder(introduction, present.dialled)
         yield* Deferred.succeed(present.dismissed, "fenced")
         yield* Deferred.await(present.ended)
       }
       // Taken before the next wait: a third connection of this session has to dismiss this one first.
-      const place: ConnectionPlace = { dismissed: Deferred.makeUnsafe(), ended: Deferred.makeUnsafe() }
+      const place: ConnectionPlace = {
+        dialled: introduction.connection,
+        dismissed: Deferred.makeUnsafe(),
+        ended: Deferred.makeUnsafe()
+      }
       connections.set(id, place)
       return yield* begin(introduction, socket, place).pipe(Effect.onError(() => release(introduction.session, place)))
     }),

@@ -19,8 +19,8 @@ export interface SocketFaults {
   /** The connection breaks, with what was under way. */
   readonly reset: number
   /**
-   * Its sender loses the connection at once; what was under way still arrives, up to `stallMsMax` later, and only then the end. Spares the first
-   * read: a Hello that comes behind the one of the next connection is taken for the newer, see `docs/internals/simulation.md`.
+   * Its sender loses the connection at once; what was under way still arrives, up to `stallMsMax` later, and only then the end: a first word may
+   * come behind that of the next connection.
    */
   readonly lostBehind: number
   /** From now on nothing arrives in either direction, not even the end. */
@@ -66,7 +66,6 @@ export const make = Effect.fnUntraced(function* (options: {
     })
 
   const pump = (from: MessageSocket, to: MessageSocket) => {
-    let begun = false
     const once = Effect.flatMap(from.pull, (batch) =>
       Effect.suspend(() => {
         const present = faults()
@@ -78,12 +77,11 @@ export const make = Effect.fnUntraced(function* (options: {
           options.onFault?.("halfOpen")
           vanished = true
         }
-        if (chance() < present.lostBehind && begun) {
+        if (chance() < present.lostBehind) {
           options.onFault?.("lostBehind")
           from.terminateUnsafe()
           return Effect.delay(pass(batch, to), Math.floor(chance() * present.stallMsMax))
         }
-        begun = true
         const stalls = chance() < present.stall
         if (stalls) options.onFault?.("stall")
         const stalled = stalls ? chance() * present.stallMsMax : 0

@@ -97,10 +97,14 @@ export class RivetPeer implements Peer {
     this.onWork()
   }
 
-  send({ actor, frame, route }: ActorDownFrame): boolean {
+  send({ actor, frame, index, route }: ActorDownFrame): boolean {
     if (frame._tag === "RequestStart" || frame._tag === "WebSocketOpen") return this.open(route, actor, frame)
     const stream = this.streams.get(route)
     if (stream === undefined) return true
+    // The last word needs no place: nothing is missed behind it.
+    const verdict = frame._tag === "WebSocketClose" ? "next" : stream.judge(frame, index)
+    if (verdict === "duplicate") return true
+    if (verdict === "gap") return this.interrupt(stream)
     switch (frame._tag) {
       case "RequestChunk":
         return this.gatherBody(stream, frame.body, frame.finish)
@@ -308,6 +312,15 @@ export class RivetPeer implements Peer {
   /** Whether something written to the runner before may not have arrived, where that makes a difference to it or can be known. */
   private misses(stream: RivetStream, provesArrival: boolean): boolean {
     return (stream.lasts || provesArrival) && !this.wire.hasArrived(stream.writtenBefore)
+  }
+
+  /** Something is missing of what its gateway said: one that lasts has it said again, once it has slept for a moment. */
+  private interrupt(stream: RivetStream): true {
+    if (stream.lasts) {
+      stream.sleepSoon()
+      this.enlist(stream)
+    } else this.fail(stream, "gap", "a frame went missing on the way to the runner's hub")
+    return true
   }
 
   private grant(stream: RivetStream, bytes: number): true {

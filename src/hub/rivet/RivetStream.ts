@@ -18,7 +18,7 @@ import {
   weightBytes
 } from "../../tunnel/Frame.ts"
 import { limits } from "../../tunnel/Limits.ts"
-import { SendSequence } from "../../tunnel/Sequence.ts"
+import { ReceiveSequence, SendSequence, type SequenceVerdict } from "../../tunnel/Sequence.ts"
 import type { IndexedFrame } from "../Session.ts"
 import { Gathering, type HeldBytes } from "./Gathering.ts"
 import { compact, cut } from "./Pieces.ts"
@@ -67,6 +67,7 @@ export class RivetStream {
   private ending: "none" | "asleep" | "over" = "none"
   private held: HeldBytes
   private sequence = new SendSequence()
+  private arrivals = new ReceiveSequence()
   private credit = new SendWindow(limits.windowBytesInitial)
   private readonly queue = new Fifo<ResponseFrame>()
   private rest: ResponseFrame | undefined
@@ -81,6 +82,8 @@ export class RivetStream {
     this.actor = actor
     this.gathering = new Gathering(held.requests)
     this.held = held.answers
+    // Whoever makes it has the opening frame.
+    this.arrivals.accept(0)
   }
 
   /** A WebSocket that a gateway knows as asleep, and nobody here remembers. */
@@ -109,6 +112,11 @@ export class RivetStream {
     return this.canHibernate && this.ending !== "over"
   }
 
+  /** Judges the place of a frame from its gateway in its order. What finds nobody is not judged: the order begins anew before anything is heard again. */
+  judge(frame: RequestFrame, index: number): SequenceVerdict {
+    return this.mute ? "next" : this.arrivals.judge(frame, index)
+  }
+
   /** The place of the next message of this stream on the runner's wire. */
   nextIndex(): number {
     const index = this.nextMessage
@@ -120,6 +128,7 @@ export class RivetStream {
   goOnAt(index: number): void {
     this.nextMessage = index
     this.placeDue = false
+    this.arrivals = new ReceiveSequence()
     this.gathering.drop()
   }
 

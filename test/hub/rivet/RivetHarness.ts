@@ -17,7 +17,7 @@ import { connect, type ScriptedIntroduction } from "../../../src/testing/Scripte
 import type { RouteQuestion, Uplink } from "../../../src/tunnel/Envelope.ts"
 import { bodyBytes, isSequenced, type RequestFrame, type ResponseFrame } from "../../../src/tunnel/Frame.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
-import { ReceiveSequence } from "../../../src/tunnel/Sequence.ts"
+import { ReceiveSequence, SendSequence } from "../../../src/tunnel/Sequence.ts"
 import { gatewayId, gatewaySubject, settle } from "../HubHarness.ts"
 import { actorOf, ControlTwin } from "./ControlTwin.ts"
 
@@ -112,6 +112,7 @@ export const rivetGateway = Effect.gen(function* () {
     hub = replyTo
     let stream = watched.get(requestId)
     if (stream === undefined || (stream.asleep && frame._tag === "Credit" && session !== "")) {
+      if (stream !== undefined) places.delete(requestId)
       stream = fresh()
       watched.set(requestId, stream)
     }
@@ -173,14 +174,29 @@ export const rivetGateway = Effect.gen(function* () {
       ],
       delivery
     )
+  /** Places of what goes down; a stream's order begins anew where it is attached again. */
+  const places = new Map<number, SendSequence>()
+  const placeOf = (requestId: number, frame: RequestFrame): number => {
+    let sequence = places.get(requestId)
+    if (sequence === undefined) {
+      sequence = new SendSequence()
+      places.set(requestId, sequence)
+    }
+    return sequence.indexOf(frame)
+  }
+  const begin = (requestId: number, frame: RequestFrame): number => {
+    places.delete(requestId)
+    return placeOf(requestId, frame)
+  }
+
   const next = Queue.take(uplinks)
   const seek = <A>(pick: (uplink: Uplink) => A | undefined): Effect.Effect<A> =>
     Effect.flatMap(next, (uplink) => {
       const picked = pick(uplink)
       return picked === undefined ? seek(pick) : Effect.succeed(picked)
     })
-  const follow = (requestId: number, frame: RequestFrame) =>
-    Effect.suspend(() => publish(hub, {}, requestId, 0, frame, "each"))
+  const follow = (requestId: number, frame: RequestFrame, index = placeOf(requestId, frame)) =>
+    Effect.suspend(() => publish(hub, {}, requestId, index, frame, "each"))
   const grant = (requestId: number, bytes: number) =>
     Effect.suspend(() => {
       const stream = watched.get(requestId)
@@ -191,11 +207,17 @@ export const rivetGateway = Effect.gen(function* () {
   return {
     /** Sends an opening frame to an actor. */
     open: (actor: string, requestId: number, frame: RequestFrame) =>
-      Effect.tap(publish(Subject.ofActors("default"), { actor }, requestId, 0, frame, "one"), settle),
+      Effect.tap(
+        publish(Subject.ofActors("default"), { actor }, requestId, begin(requestId, frame), frame, "one"),
+        settle
+      ),
     /** Sends one to a runner name. */
     openName: (name: string, requestId: number, frame: RequestFrame) =>
-      Effect.tap(publish(Subject.ofName("default", name), { name }, requestId, 0, frame, "one"), settle),
-    /** Sends a later frame to the hub. */
+      Effect.tap(
+        publish(Subject.ofName("default", name), { name }, requestId, begin(requestId, frame), frame, "one"),
+        settle
+      ),
+    /** Sends a later frame to the hub, at the place that follows unless told another. */
     follow,
     grant,
     /** What the hub asked about streams that it does not know. All are denied that are not of `recalled`. */
