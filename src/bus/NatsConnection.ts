@@ -44,8 +44,9 @@ export interface NatsConnection {
   /** The longest message that the present server takes. */
   readonly payloadBytesMaxUnsafe: () => number
   /**
-   * Leaves at the end of the present turn, together with whatever else is published in it. Nothing leaves while the server is away; of what was gathered
-   * when it went, `onUnsent` is told before anybody else hears of the loss.
+   * Leaves at the end of the present turn, together with whatever else is published in it: short messages to the same subject as one, each behind the
+   * other, unless they are to be answered. Nothing leaves while the server is away; of what was gathered when it went, `onUnsent` is told before anybody
+   * else hears of the loss.
    */
   readonly publishUnsafe: (subject: string, data: Uint8Array, reply?: string, onUnsent?: () => void) => void
   /** Holds across reconnections. The effect it returns ends it, once everything that the server had sent by then has been handed on. */
@@ -191,6 +192,29 @@ interface Outgoing {
   readonly onUnsent: (() => void) | undefined
 }
 
+/** So long a message may become by joining: beyond it the copy costs more than another message. */
+const joinedBytesMax = 16 * 1024
+
+/** What may leave as one message joined. Nothing changes its place towards a message that is to be answered. */
+const joined = (leaving: ReadonlyArray<Outgoing>): ReadonlyArray<Outgoing> => {
+  if (leaving.length < 2) return leaving
+  const messages: Array<{ first: Outgoing; bytes: number; parts: Array<Uint8Array> }> = []
+  const open = new Map<string, (typeof messages)[number]>()
+  for (const one of leaving) {
+    const before = one.reply === undefined ? open.get(one.subject) : undefined
+    if (before !== undefined && before.bytes + one.data.length <= joinedBytesMax) {
+      before.parts.push(one.data)
+      before.bytes += one.data.length
+      continue
+    }
+    const message = { first: one, bytes: one.data.length, parts: [one.data] }
+    messages.push(message)
+    if (one.reply === undefined) open.set(one.subject, message)
+    else open.clear()
+  }
+  return messages.map(({ first, parts }) => (parts.length === 1 ? first : { ...first, data: Buffer.concat(parts) }))
+}
+
 /** Connects, and stays connected as far as that is in our power until the scope closes. */
 export const connect = Effect.fnUntraced(function* (
   options: NatsOptions
@@ -269,7 +293,7 @@ export const connect = Effect.fnUntraced(function* (
       return
     }
     try {
-      for (const { data, reply, subject } of leaving)
+      for (const { data, reply, subject } of joined(leaving))
         client.publish(subject, data, reply === undefined ? {} : { reply })
     } catch {
       // Closed within this very job, or the new server allows less: as lost as any message at a loss of the connection.

@@ -2,9 +2,10 @@
  * The bus between machines: envelopes as bytes over core NATS. A publish to `one` is acknowledged by the bus that took it, a last word by the
  * server, and nothing else waits. What a server cannot promise (a loss of its connection, a full inbox) is dropped, counted and told.
  *
- * Next: `NatsConnection.ts`, which knows the client; `EnvelopeCodec.ts`, the bytes; `SharedFlush.ts`, how publishes are confirmed.
+ * Next: `NatsConnection.ts`, which knows the client; `EnvelopeCodec.ts`, the bytes; `SharedFlush.ts`, how publishes are confirmed; `NatsQuestions.ts`, how
+ * they are answered.
  */
-import { type Cause, Clock, Config, Effect, Layer, Queue, Schedule, type Scope, Stream, SubscriptionRef } from "effect"
+import { type Cause, Clock, Config, Effect, Layer, Queue, type Scope, Stream, SubscriptionRef } from "effect"
 import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
 import { makeFork } from "../tunnel/Fibers.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
@@ -14,20 +15,23 @@ import * as EnvelopeCodec from "./EnvelopeCodec.ts"
 import { type BusBounds, BusError, type Delivery, deliveriesAll, MessageBus } from "./MessageBus.ts"
 import { connect, type NatsConnection, type NatsMessage } from "./NatsConnection.ts"
 import type { NatsOptions, NatsStartError } from "./NatsOptions.ts"
+import * as NatsQuestions from "./NatsQuestions.ts"
 import * as SharedFlush from "./SharedFlush.ts"
 import * as Subject from "./Subject.ts"
 
 type Reason = BusError["reason"]
 
-/** How a subscriber's bus answers a publish to `one`: nothing at all for "taken", or this. No envelope is a single byte. */
-const fullMark = new Uint8Array([1])
-const takenMark = new Uint8Array(0)
-const noResponders = 503
-
 /** Members of a subject's group share this name: each message goes to one of them. */
 const group = "wayleave"
 
 const failed = (reason: Reason) => Effect.fail(reason)
+
+/** What is to be answered: where, and whom to tell whether it left. */
+interface Question {
+  readonly reply: string
+  readonly onSent: () => void
+  readonly onUnsent: () => void
+}
 
 /** Hands messages to the server in order, at most `unconfirmedBytesMax` ahead of what it has confirmed. */
 const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTimeoutMs: number) {
@@ -67,9 +71,10 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
     }
   }
 
-  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, reply?: string, onUnsent?: () => void) => {
+  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, question?: Question) => {
+    question?.onSent()
     for (const message of messages) {
-      nats.publishUnsafe(subject, message, reply, onUnsent)
+      nats.publishUnsafe(subject, message, question?.reply, question?.onUnsent)
       sentBytes += message.length + subject.length
     }
     BusMetrics.messages.updateUnsafe(messages.length, context)
@@ -97,17 +102,16 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
     }),
     /**
      * Succeeds once the messages are on their way, behind those that were handed over before; mostly that is at once. Where it fails nothing has left,
-     * and where that shows only afterwards `onUnsent` is told.
+     * and where that shows only afterwards the question's `onUnsent` is told.
      */
     handOver: (
       subject: string,
       messages: ReadonlyArray<Uint8Array>,
-      reply?: string,
-      onUnsent?: () => void
+      question?: Question
     ): Effect.Effect<void, Reason> => {
       if (!nats.isConnectedUnsafe()) return failed("Disconnected")
-      if (parked.length > 0 || !hasRoom()) return park(() => send(subject, messages, reply, onUnsent))
-      send(subject, messages, reply, onUnsent)
+      if (parked.length > 0 || !hasRoom()) return park(() => send(subject, messages, question))
+      send(subject, messages, question)
       return Effect.void
     },
     /** The connection is lost: nothing that waited will be confirmed, and what comes next begins at nothing. */
@@ -118,49 +122,6 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
   }
 })
 
-/** A question under way: its answer may come before anybody waits for it. */
-interface Asked {
-  outcome?: Effect.Effect<NatsMessage, Reason>
-  resume?: (outcome: Effect.Effect<NatsMessage, Reason>) => void
-}
-
-const settle = (asked: Asked, outcome: Effect.Effect<NatsMessage, Reason>) => {
-  if (asked.resume === undefined) asked.outcome = outcome
-  else asked.resume(outcome)
-}
-
-/** Questions under way, by the token in the subject that their answer comes to. */
-const makeReplies = (nats: NatsConnection) => {
-  const waiting = new Map<string, Asked>()
-  let count = 0
-  nats.subscribeUnsafe(`${nats.inbox}.*`, undefined, (message) => {
-    const asked = waiting.get(message.subject.slice(nats.inbox.length + 1))
-    if (asked === undefined) return
-    const nobody = message.data.length === 0 && message.headers?.code === noResponders
-    settle(asked, nobody ? failed("NoResponders") : Effect.succeed(message))
-  })
-  return {
-    /** Runs `send` with the subject to answer to, and waits for what comes there. */
-    ask: (send: (reply: string) => Effect.Effect<void, Reason>): Effect.Effect<NatsMessage, Reason> =>
-      Effect.suspend(() => {
-        const token = (count++).toString(36)
-        const asked: Asked = {}
-        waiting.set(token, asked)
-        const answer = Effect.callback<NatsMessage, Reason>((resume) => {
-          if (asked.outcome === undefined) asked.resume = resume
-          else resume(asked.outcome)
-        })
-        return Effect.ensuring(
-          Effect.andThen(send(`${nats.inbox}.${token}`), answer),
-          Effect.sync(() => waiting.delete(token))
-        )
-      }),
-    lose: () => {
-      for (const asked of waiting.values()) settle(asked, failed("Disconnected"))
-    }
-  }
-}
-
 /** A bus on a connection. Reachable for tests; `layer` connects. */
 export const make = Effect.fnUntraced(function* (
   nats: NatsConnection,
@@ -169,10 +130,19 @@ export const make = Effect.fnUntraced(function* (
   const context = yield* Effect.context<never>()
   const connected = yield* SubscriptionRef.make(true)
   const outbox = yield* makeOutbox(nats, bounds.publishTimeoutMs)
-  const replies = makeReplies(nats)
   const clock = yield* Clock.Clock
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   let returnedMs = Number.NEGATIVE_INFINITY
+  const returned = Effect.suspend(() =>
+    nats.isConnectedUnsafe()
+      ? Effect.void
+      : Stream.runDrain(Stream.takeUntil(SubscriptionRef.changes(connected), (now) => now && nats.isConnectedUnsafe()))
+  )
+  const questions = yield* NatsQuestions.make(nats, {
+    nowMs,
+    returned,
+    isReturning: () => nowMs() - returnedMs < limits.natsReturnMs
+  })
   BusMetrics.connected.updateUnsafe(1, context)
 
   const onChange = (now: boolean) =>
@@ -182,7 +152,7 @@ export const make = Effect.fnUntraced(function* (
       else {
         BusMetrics.losses.updateUnsafe(1, context)
         outbox.lose()
-        replies.lose()
+        questions.lose()
       }
       return SubscriptionRef.set(connected, now)
     })
@@ -216,16 +186,6 @@ export const make = Effect.fnUntraced(function* (
     return envelopes.some(isLastWord) ? Effect.andThen(handed, outbox.confirmed) : handed
   }
 
-  const returned = Effect.suspend(() =>
-    nats.isConnectedUnsafe()
-      ? Effect.void
-      : Stream.runDrain(Stream.takeUntil(SubscriptionRef.changes(connected), (now) => now && nats.isConnectedUnsafe()))
-  )
-
-  /** Who was lost together with us may return a little later. */
-  const isReturning = (reason: Reason) => reason === "NoResponders" && nowMs() - returnedMs < limits.natsReturnMs
-
-  /** Asks within `timeoutMs`, and again only what nobody can have heard. While the server is away nothing is sent: it waits for its return. */
   const askOne = (
     subject: string,
     envelopes: ReadonlyArray<Envelope>,
@@ -233,26 +193,9 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.Effect<NatsMessage, Reason> => {
     const messages = encodeWhole(envelopes)
     if (messages === undefined) return failed("Unsendable")
-    let unsent = true
-    const onUnsent = () => {
-      unsent = true
-    }
-    const handOver = (reply: string) =>
-      Effect.suspend(() => {
-        unsent = false
-        return Effect.onError(outbox.handOver(subject, messages, reply, onUnsent), () => Effect.sync(onUnsent))
-      })
-    return Effect.andThen(returned, replies.ask(handOver)).pipe(
-      Effect.retry({
-        schedule: Schedule.spaced(limits.natsRedialMs),
-        while: (reason) => isReturning(reason) || (reason === "Disconnected" && unsent)
-      }),
-      Effect.timeoutOrElse({
-        duration: timeoutMs,
-        orElse: () => Effect.suspend(() => failed(nats.isConnectedUnsafe() ? "Timeout" : "Disconnected"))
-      }),
-      Effect.flatMap((message) => (isFull(message) ? failed("Full") : Effect.succeed(message)))
-    )
+    const handOver: NatsQuestions.HandOver = (reply, onSent, onUnsent) =>
+      outbox.handOver(subject, messages, { reply, onSent, onUnsent })
+    return questions.ask(handOver, timeoutMs)
   }
 
   const subscribe = Effect.fnUntraced(function* (
@@ -271,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
       if (envelopes === undefined) return
       const fits = Queue.sizeUnsafe(inbox) + envelopes.length <= bounds.inboxEnvelopesMax
       const taken = fits && envelopes.every((envelope) => Queue.offerUnsafe(inbox, envelope))
-      if (message.reply) nats.publishUnsafe(message.reply, taken ? takenMark : fullMark)
+      if (message.reply) nats.publishUnsafe(message.reply, taken ? NatsQuestions.takenMark : NatsQuestions.fullMark)
     }
     yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -305,7 +248,7 @@ export const make = Effect.fnUntraced(function* (
       const question = decode(message)?.[0]
       const { reply } = message
       if (question === undefined || reply === undefined) return
-      if (asked >= bounds.questionsMax) return nats.publishUnsafe(reply, fullMark)
+      if (asked >= bounds.questionsMax) return nats.publishUnsafe(reply, NatsQuestions.fullMark)
       asked++
       const answered = Effect.map(answer(question), (envelope) => {
         const [bytes] = encodeWhole([envelope]) ?? []
@@ -347,8 +290,6 @@ export const make = Effect.fnUntraced(function* (
     respond
   })
 })
-
-const isFull = ({ data }: NatsMessage): boolean => data.length === fullMark.length
 
 /** A bus over NATS, once a server is reached and found fit. Publishes fail while it is away; it is dialled for ever. */
 export const layer = (options: NatsOptions, bounds: Partial<BusBounds> = {}): Layer.Layer<MessageBus, NatsStartError> =>

@@ -4,9 +4,9 @@
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
 import type { WindowBounds } from "../tunnel/Credit.ts"
+import type { Deadlines } from "../tunnel/Deadlines.ts"
 import type { RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
-import type { Deadlines } from "./Deadlines.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import type { LatelyServed } from "./LatelyServed.ts"
 

@@ -1,7 +1,9 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
 import * as BusMetrics from "../../src/bus/BusMetrics.ts"
+import * as EnvelopeCodec from "../../src/bus/EnvelopeCodec.ts"
 import { MessageBus } from "../../src/bus/MessageBus.ts"
+import { connect } from "../../src/bus/NatsConnection.ts"
 import * as NatsMessageBus from "../../src/bus/NatsMessageBus.ts"
 import * as Subject from "../../src/bus/Subject.ts"
 import { layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
@@ -69,6 +71,36 @@ it.live("a server that stops answering is given up, and taken back when it answe
     // What the server held all the time may come now as well.
     const last = Stream.runLast(Stream.takeUntil(inbox, (envelope) => numberOf(envelope) === 2))
     assert.strictEqual(Option.getOrThrow(yield* last)._tag, "Uplink")
+  }).pipe(Effect.scoped)
+)
+
+it.live("what one turn publishes to one subject is one message, in order also where a question stands between", () =>
+  Effect.gen(function* () {
+    const { port } = yield* startNatsServer()
+    const near = yield* busOn(port)
+    const far = yield* busOn(port)
+    const inbox = yield* near.subscribe("s")
+    const wire = yield* connect({ servers: [`127.0.0.1:${port}`] })
+    const heard: Array<string> = []
+    wire.subscribeUnsafe(`${Subject.onServer("s", "each", EnvelopeCodec.layout)}`, undefined, ({ subject }) => {
+      heard.push(subject)
+    })
+    yield* wire.flush
+    const each = (from: number, to: number) =>
+      Effect.forEach(
+        Array.from({ length: to - from }, (_, i) => numbered(from + i)),
+        (envelope) => far.publish("s", [envelope], "each")
+      )
+    yield* each(0, 50)
+    const question = yield* Effect.forkChild(far.publish("s", [numbered(50)], "one"), { startImmediately: true })
+    yield* each(51, 100)
+    yield* Fiber.join(question)
+    assert.deepStrictEqual(
+      yield* take(inbox, 100),
+      Array.from({ length: 100 }, (_, i) => i)
+    )
+    yield* wire.flush
+    assert.strictEqual(heard.length, 2)
   }).pipe(Effect.scoped)
 )
 

@@ -1,14 +1,14 @@
 /**
- * One alarm for all the streams of a gateway: set for the earliest deadline that was heard of, and when it rings, every stream is asked for its own. Most
- * streams end long before theirs, and cost no timer; one look at all of them in as long as the shortest deadline takes is what it comes to.
+ * One alarm for all that wait for something, of one kind: set for the earliest deadline that was heard of, and when it rings, each is asked for its own.
+ * Most waits end long before theirs, and cost no timer; one look at all of them in as long as the shortest deadline takes is what it comes to.
  */
 import { Effect } from "effect"
-import type { Turn } from "../tunnel/Turn.ts"
 import { Rest } from "./Rest.ts"
+import type { Turn } from "./Turn.ts"
 
 /** What has a deadline. */
 export interface Due {
-  /** In milliseconds of the gateway's clock; `Infinity` for never, and while it has other work. */
+  /** In milliseconds of the alarm's clock; `Infinity` for never, for the time being. */
   readonly dueMs: () => number
   readonly expire: () => void
   /** Its `expire` threw. Does not throw. */
@@ -17,7 +17,7 @@ export interface Due {
 
 const never = Number.POSITIVE_INFINITY
 
-/** The alarm of one gateway. */
+/** The alarm. */
 export class Deadlines {
   private nextMs = never
   private readonly rest: Rest

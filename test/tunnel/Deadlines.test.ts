@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
-import { Deadlines, type Due } from "../../src/gateway/Deadlines.ts"
+import { Deadlines, type Due } from "../../src/tunnel/Deadlines.ts"
 
 const never = Number.POSITIVE_INFINITY
 
@@ -43,7 +43,7 @@ const arrange = Effect.fnUntraced(function* (all: Map<string, number>) {
   }
 })
 
-describe("the alarm of a gateway", () => {
+describe("an alarm for many deadlines", () => {
   it.effect("rings for each at its time and for no other, one that was noted later and is due earlier too", () =>
     Effect.gen(function* () {
       const { note, rung } = yield* arrange(new Map())

@@ -1,6 +1,6 @@
 /** Where a stream's fiber rests until there is something to do: whatever happens in one turn of the event loop rouses it once. */
 import { Effect } from "effect"
-import type { Turn } from "../tunnel/Turn.ts"
+import type { Turn } from "./Turn.ts"
 
 /** The rest of one fiber. */
 export class Rest {
