@@ -40,6 +40,8 @@ const events = (response: ServerResponse) => {
   response.once("close", () => clearInterval(timer))
 }
 
+let holding = 0
+
 const server = createServer((request, response) => {
   const [path, argument] = Content.parse(request.url ?? "/")
   switch (path) {
@@ -54,7 +56,10 @@ const server = createServer((request, response) => {
     case "/events":
       return events(response)
     case "/held":
-      return
+      holding++
+      return void response.once("close", () => holding--)
+    case "/holding":
+      return answer(response, Buffer.from(String(holding)))
     default:
       response.writeHead(404).end()
   }

@@ -63,6 +63,13 @@ const events = (stream: RequestStream): Effect.Effect<void> =>
     return Effect.sync(() => clearInterval(timer))
   })
 
+let holding = 0
+
+const hold = Effect.suspend(() => {
+  holding++
+  return Effect.onInterrupt(Effect.never, () => Effect.sync(() => holding--))
+})
+
 const request = (stream: RequestStream): Effect.Effect<void, AppFailure> => {
   const [path, argument] = Content.parse(stream.target)
   switch (path) {
@@ -77,7 +84,9 @@ const request = (stream: RequestStream): Effect.Effect<void, AppFailure> => {
     case "/events":
       return events(stream)
     case "/held":
-      return Effect.never
+      return hold
+    case "/holding":
+      return answer(stream, Buffer.from(String(holding)))
     default:
       return Effect.fail(new AppFailure({ code: "app_failed", message: `there is nothing at ${stream.target}` }))
   }

@@ -1,6 +1,8 @@
 /** Results as tables in Markdown, for a terminal and for `docs/benchmarks.md`. */
 import { tableOf } from "../cluster/Table.ts"
+import { type CodecRow, codecTable } from "./codec.ts"
 import type { RowResult, Summary } from "./Result.ts"
+import { type RoutesResult, routesTable } from "./routes.ts"
 
 /** Where and on what it was measured. */
 export interface Circumstances {
@@ -17,6 +19,9 @@ export interface Report extends Circumstances {
   /** Ways that were asked for and do not stand, and why. */
   readonly missing: Readonly<Record<string, string>>
   readonly rows: ReadonlyArray<RowResult>
+  /** Absent where they were not asked for. */
+  readonly codec?: ReadonlyArray<CodecRow>
+  readonly routes?: RoutesResult
 }
 
 const none = "–"
@@ -67,24 +72,16 @@ export const costs = (report: Report): string => {
   )
 }
 
-/** What else was seen: one line for each row and way. */
+/** What else was seen, named as the row names it. */
 export const details = (report: Report): string => {
-  const lines = report.rows.flatMap((row) =>
-    row.cells.flatMap(({ more, way }) =>
-      more === undefined
-        ? []
-        : [
-            [
-              row.name,
-              way,
-              Object.entries(more)
-                .map(([name, value]) => `${name} ${figure(value)}`)
-                .join(", ")
-            ]
-          ]
-    )
-  )
-  return tableOf(["", "way", "further"], lines)
+  const lines = report.rows.flatMap((row) => {
+    const names = [...new Set(row.cells.flatMap(({ more }) => Object.keys(more ?? {})))]
+    return names.map((name) => [
+      `${row.name}: ${name}`,
+      ...line(report, row, ({ more }) => (more?.[name] === undefined ? none : figure(more[name])))
+    ])
+  })
+  return tableOf(["", ...columns(report)], lines)
 }
 
 /** What failed, in the words of whatever failed. */
@@ -96,13 +93,20 @@ export const failures = (report: Report): ReadonlyArray<string> =>
 /** The whole of it. */
 export const markdown = (report: Report): string => {
   const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`)
-  const parts = [
-    `${report.date}; ${report.cores}; ${report.system}; ${versions.join(", ")}; medians of ${report.rounds} rounds.`,
+  const circumstances = `${report.date}; ${report.cores}; ${report.system}; ${versions.join(", ")}; medians of ${report.rounds} rounds.`
+  const rows = [
     figures(report),
-    "Processor time in microseconds, tunnel + app = both; in the columns “in process” the app is part of the tunnel.",
+    "Processor time in microseconds, tunnel + app = both; where the app is in the runner's process it is part of the tunnel:",
     costs(report),
-    details(report),
-    ...Object.entries(report.missing).map(([way, why]) => `${way} is left out: ${why}.`),
+    "Further figures of the same rows:",
+    details(report)
+  ]
+  const parts = [
+    circumstances,
+    ...(report.rows.length === 0 ? [] : rows),
+    ...(report.codec === undefined ? [] : ["Codecs:", codecTable(report.codec)]),
+    ...(report.routes === undefined ? [] : ["Routes, in batches of 16:", routesTable(report.routes)]),
+    ...Object.entries(report.missing).map(([way, why]) => `${way}: ${why}.`),
     ...failures(report).map((failure) => `**Failed:** ${failure}`)
   ]
   return `${parts.join("\n\n")}\n`

@@ -22,8 +22,8 @@ export interface Standing {
 /** A column of the tables. */
 export interface Way {
   readonly name: string
-  /** The app is one of the tunnel's processes. */
-  readonly embedded?: boolean
+  /** This tunnel, and not somebody else's program. */
+  readonly ours?: boolean
   readonly start: (appPort: number, options: Processes.NodeOptions) => Effect.Effect<Standing, Error, Scope.Scope>
 }
 
@@ -67,10 +67,10 @@ const peer = (name: string, start: (appPort: number) => Effect.Effect<Standing, 
 /** All of them, in the order of the columns. */
 export const ways: ReadonlyArray<Way> = [
   direct,
-  { name: "local port", start: onOneProcess(Processes.startExpose) },
-  { name: "in process", embedded: true, start: onOneProcess(embedded) },
-  { name: "NATS, local port", start: overNats(Processes.startExpose) },
-  { name: "NATS, in process", embedded: true, start: overNats(embedded) },
+  { name: "local port", ours: true, start: onOneProcess(Processes.startExpose) },
+  { name: "in process", ours: true, start: onOneProcess(embedded) },
+  { name: "NATS local port", start: overNats(Processes.startExpose) },
+  { name: "NATS in process", ours: true, start: overNats(embedded) },
   peer("nginx", Peers.nginx),
   peer("ssh -R", Peers.ssh),
   peer("localtunnel", () =>

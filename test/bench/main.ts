@@ -12,10 +12,10 @@ import { parseArgs } from "node:util"
 import { Data, Effect } from "effect"
 import { runProcess, saying } from "../../src/cli/runProcess.ts"
 import * as Bench from "./Bench.ts"
-import { codecBench, codecTable } from "./codec.ts"
+import { codecBench } from "./codec.ts"
 import * as Report from "./Report.ts"
 import { rows } from "./Rows.ts"
-import { routeBytes, routesBench, routesTable } from "./routes.ts"
+import { routes } from "./routes.ts"
 import { ways } from "./Ways.ts"
 import { requireWrk } from "./Wrk.ts"
 
@@ -87,19 +87,13 @@ const program = Effect.gen(function* () {
     catch: (error) => new BenchFailed({ message: (error as Error).message })
   })
   const found = yield* Bench.run({ rows: only, ways: columns, rounds, progress })
-  const report: Report.Report = { ...circumstances(rounds), ...found }
-  const codec = "codec".includes(args.only) ? yield* Effect.promise(() => codecBench()) : []
-  const routes = "routes".includes(args.only) ? { rows: routesBench(), bytes: routeBytes() } : undefined
-  if (args.json) say(JSON.stringify({ ...report, codec, routes }, null, 2))
-  else {
-    if (report.rows.length > 0) say(Report.markdown(report))
-    if (codec.length > 0)
-      say(`Codec: Rivet version 7, the published package, and the model of wayleave.1\n\n${codecTable(codec)}`)
-    if (routes !== undefined)
-      say(
-        `Routes: issue, authorize, clear, in batches of 16, by seconds of processor time\n\n${routesTable(routes.rows, routes.bytes)}`
-      )
+  const report: Report.Report = {
+    ...circumstances(rounds),
+    ...found,
+    ...("codec".includes(args.only) ? { codec: yield* Effect.promise(() => codecBench()) } : {}),
+    ...("routes".includes(args.only) ? { routes: routes() } : {})
   }
+  say(args.json ? JSON.stringify(report, null, 2) : Report.markdown(report))
   if (args.write) {
     const page = at("../../docs/benchmarks.md")
     writeFileSync(page, Report.withResults(readFileSync(page, "utf8"), Report.markdown(report)))
