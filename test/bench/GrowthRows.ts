@@ -45,7 +45,7 @@ const named = (what: string, measure: Row["measure"]): Row => ({
   kind: "rate",
   operation: "request",
   fresh: true,
-  on: ({ ours }) => ours === true,
+  on: ({ name }) => name === "local port" || name === "in process",
   measure
 })
 

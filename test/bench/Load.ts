@@ -100,8 +100,8 @@ const textOf = (place: Place, path: string): Promise<string> =>
 const settleMs = 10_000
 const atOnce = 100
 
-/** Opens requests that are not answered; returns once all of them are with the app, which is asked for their number. */
-export const hold = async (place: Place, count: number): Promise<Held> => {
+/** Opens requests that are not answered; returns once all of them are with the app, which is asked for their number: `already` are there. */
+export const hold = async (place: Place, count: number, already = 0): Promise<Held> => {
   let broken: Error | undefined
   const fail = (error: Error) => {
     broken ??= error
@@ -120,8 +120,8 @@ export const hold = async (place: Place, count: number): Promise<Held> => {
     }
     const until = performance.now() + settleMs
     let holding = await textOf(place, "/holding")
-    while (holding !== String(sockets.length)) {
-      if (performance.now() > until) fail(new Error(`the app holds ${holding} of ${sockets.length} requests`))
+    while (holding !== String(already + sockets.length)) {
+      if (performance.now() > until) fail(new Error(`the app holds ${holding} of ${already + sockets.length} requests`))
       if (broken !== undefined) {
         close()
         throw broken

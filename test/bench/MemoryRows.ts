@@ -22,11 +22,14 @@ const settle = () => setTimeout(1_000)
 
 const growth = (subject: Subject, before: Memory, after: Memory, unitBytes: number): Measured => {
   const value = (after.residentBytes - before.residentBytes) / unitBytes
+  const held = (after.heldBytes - before.heldBytes) / unitBytes
+  const unit = unitBytes === MB ? "MB" : "KiB"
   const tells = subject.tunnel.some(({ gauge }) => gauge !== undefined)
-  return tells ? { value, more: { held: (after.heldBytes - before.heldBytes) / unitBytes } } : { value }
+  return tells ? { value, more: { [`${unit} held after collection`]: held } } : { value }
 }
 
 const warmCount = 100
+const counted = (count: number) => count.toLocaleString("en-US")
 
 const idleSockets =
   (count: number) =>
@@ -47,19 +50,26 @@ const idleSockets =
     }
   }
 
+/** Some, then more: the value is of all of them, to be compared with that of the first. */
 const openRequests =
-  (count: number) =>
+  (first: number, count: number) =>
   async (subject: Subject): Promise<Measured> => {
     const warm = await Load.hold(subject.place, warmCount)
     warm.close()
     await settle()
     const before = await memoryOf(subject)
-    const held = await Load.hold(subject.place, count)
+    const open: Array<Load.Held> = []
     try {
+      open.push(await Load.hold(subject.place, first))
       await settle()
-      return growth(subject, before, await memoryOf(subject), count * KiB)
+      const afterFirst = await memoryOf(subject)
+      open.push(await Load.hold(subject.place, count - first, first))
+      await settle()
+      const ofFirst = growth(subject, before, afterFirst, first * KiB)
+      const ofAll = growth(subject, before, await memoryOf(subject), count * KiB)
+      return { value: ofAll.value, more: { ...ofAll.more, [`KiB each of the first ${counted(first)}`]: ofFirst.value } }
     } finally {
-      held.close()
+      for (const { close } of open) close()
     }
   }
 
@@ -75,26 +85,31 @@ const others = (subject: Subject, seconds: number) =>
 
 const stoppingBytes = 256 * MiB
 
-/** What one stopped reader adds, in processes that have served small requests, and long downloads too where `warm`. */
-const stoppedReader =
-  (warm: boolean) =>
-  async (subject: Subject): Promise<Measured> => {
-    await others(subject, 2)
-    if (warm) await Transfer.download(subject.place, 64 * MiB)
-    await settle()
-    const before = await memoryOf(subject)
-    let reader: Socket | undefined
-    try {
-      const peak = await peakGrowthBytes(subject, async () => {
-        reader = await Load.stoppedReader(subject.place, stoppingBytes)
-        await settle()
-      })
-      const { more, value } = growth(subject, before, await memoryOf(subject), MB)
-      return { value, more: { ...more, peak: peak / MB } }
-    } finally {
-      reader?.destroy()
-    }
+/** What one more stopped reader adds, and the most that it was meanwhile. */
+const oneStoppedReader = async (subject: Subject) => {
+  await settle()
+  const before = await memoryOf(subject)
+  let reader: Socket | undefined
+  try {
+    const peak = await peakGrowthBytes(subject, async () => {
+      reader = await Load.stoppedReader(subject.place, stoppingBytes)
+      await settle()
+    })
+    const { more, value } = growth(subject, before, await memoryOf(subject), MB)
+    return { value, more: { ...more, "MB at most": peak / MB } }
+  } finally {
+    reader?.destroy()
   }
+}
+
+/** First in processes that have served small requests only, then once they have carried a whole download, and have bought the memory for it. */
+const stoppedReader = async (subject: Subject): Promise<Measured> => {
+  await others(subject, 2)
+  const first = await oneStoppedReader(subject)
+  await Transfer.download(subject.place, 64 * MiB)
+  const later = await oneStoppedReader(subject)
+  return { value: first.value, more: { ...first.more, "MB after a whole download": later.value } }
+}
 
 const turns = 5
 
@@ -125,31 +140,21 @@ export const memoryRows: ReadonlyArray<Row> = [
     on: throughSomething,
     measure: idleSockets(1_000)
   },
-  ...[1_000, 4_000].map(
-    (count): Row => ({
-      name: `${count.toLocaleString("en-US")} open requests, each`,
-      unit: "KiB",
-      kind: "amount",
-      fresh: true,
-      on: throughSomething,
-      measure: openRequests(count)
-    })
-  ),
   {
-    name: "a reader that stops in 256 MiB, the first download of all",
-    unit: "MB",
+    name: "4,000 open requests, each",
+    unit: "KiB",
     kind: "amount",
     fresh: true,
     on: throughSomething,
-    measure: stoppedReader(false)
+    measure: openRequests(1_000, 4_000)
   },
   {
-    name: "a reader that stops in 256 MiB, after a whole download",
+    name: "a reader that stops in 256 MiB",
     unit: "MB",
     kind: "amount",
     fresh: true,
     on: throughSomething,
-    measure: stoppedReader(true)
+    measure: stoppedReader
   },
   {
     name: "p99 of others beside a reader that has stopped, to p99 alone",

@@ -90,16 +90,20 @@ export const failures = (report: Report): ReadonlyArray<string> =>
     cells.flatMap(({ failure, way }) => (failure === undefined ? [] : [`${name}, ${way}: ${failure}`]))
   )
 
+const costsTitle =
+  "Processor time in microseconds, tunnel + app = both; where the app is in the runner's process it is part of the tunnel:"
+
 /** The whole of it. */
 export const markdown = (report: Report): string => {
   const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`)
   const circumstances = `${report.date}; ${report.cores}; ${report.system}; ${versions.join(", ")}; medians of ${report.rounds} rounds.`
+  const cells = report.rows.flatMap((row) => row.cells)
+  const costed = cells.some(({ cost }) => cost !== undefined)
+  const detailed = cells.some(({ more }) => more !== undefined)
   const rows = [
     figures(report),
-    "Processor time in microseconds, tunnel + app = both; where the app is in the runner's process it is part of the tunnel:",
-    costs(report),
-    "Further figures of the same rows:",
-    details(report)
+    ...(costed ? [costsTitle, costs(report)] : []),
+    ...(detailed ? ["Further figures of the same rows:", details(report)] : [])
   ]
   const parts = [
     circumstances,

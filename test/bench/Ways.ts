@@ -22,8 +22,6 @@ export interface Standing {
 /** A column of the tables. */
 export interface Way {
   readonly name: string
-  /** This tunnel, and not somebody else's program. */
-  readonly ours?: boolean
   readonly start: (appPort: number, options: Processes.NodeOptions) => Effect.Effect<Standing, Error, Scope.Scope>
 }
 
@@ -67,15 +65,13 @@ const peer = (name: string, start: (appPort: number) => Effect.Effect<Standing, 
 /** All of them, in the order of the columns. */
 export const ways: ReadonlyArray<Way> = [
   direct,
-  { name: "local port", ours: true, start: onOneProcess(Processes.startExpose) },
-  { name: "in process", ours: true, start: onOneProcess(embedded) },
+  { name: "local port", start: onOneProcess(Processes.startExpose) },
+  { name: "in process", start: onOneProcess(embedded) },
   { name: "NATS local port", start: overNats(Processes.startExpose) },
-  { name: "NATS in process", ours: true, start: overNats(embedded) },
+  { name: "NATS in process", start: overNats(embedded) },
   peer("nginx", Peers.nginx),
   peer("ssh -R", Peers.ssh),
   peer("localtunnel", () =>
-    Effect.fail(
-      new Peers.NotInstalled({ message: "its client has had no release for years, and its server is on no registry" })
-    )
+    Effect.fail(new Peers.NotInstalled({ message: "not installed: neither its client nor a server for it is kept up" }))
   )
 ]
