@@ -10,7 +10,9 @@ import * as Published from "@rivetkit/engine-runner-protocol"
 import * as Bare from "../../src/protocol/Bare.ts"
 import * as V7 from "../../src/protocol/rivet/V7.ts"
 import { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
+import { tableOf } from "../cluster/Table.ts"
 import { toPublished } from "../conformance/Notation.ts"
+import { median } from "./Statistics.ts"
 
 /** Nanoseconds for one operation, ours and theirs; `times` says how many times ours fits into theirs. */
 export interface CodecRow {
@@ -128,8 +130,6 @@ const calibrate = (run: () => unknown, roundMs: number): number => {
   }
 }
 
-const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[values.length >> 1] as number
-
 setFlagsFromString("--expose-gc")
 const gc = runInNewContext("gc") as (options: { readonly type: "minor" }) => void
 
@@ -208,21 +208,17 @@ const codecRows = (options: { readonly rounds?: number; readonly roundMs?: numbe
 }
 
 /** The rows as a table for people. */
-export const codecTable = (rows: ReadonlyArray<CodecRow>): string => {
-  const nanoseconds = (value: number) => (Number.isNaN(value) ? "-" : value.toFixed(0)).padStart(9)
-  const line = (...cells: ReadonlyArray<string>) => `${cells.join(" ")}\n`
-  const head = line("message".padEnd(26), "operation", "    v7 ns", "published", "times", " model ns")
-  const lines = rows.map((row) =>
-    line(
-      row.message.padEnd(26),
-      row.operation.padEnd(9),
-      nanoseconds(row.v7Ns),
-      nanoseconds(row.publishedNs),
-      row.times.toFixed(2).padStart(5),
-      nanoseconds(row.modelNs)
-    )
+export const codecTable = (rows: ReadonlyArray<CodecRow>): string =>
+  tableOf(
+    ["message", "operation", "ns, Rivet version 7", "ns, published package", "times", "ns, the model of wayleave.1"],
+    rows.map(({ message, modelNs, operation, publishedNs, times, v7Ns }) => [
+      message,
+      operation,
+      v7Ns.toFixed(0),
+      publishedNs.toFixed(0),
+      times.toFixed(2),
+      Number.isNaN(modelNs) ? "–" : modelNs.toFixed(0)
+    ])
   )
-  return head + lines.join("")
-}
 
-if (process.argv[1] === import.meta.filename) process.stdout.write(codecTable(await codecBench()))
+if (process.argv[1] === import.meta.filename) process.stdout.write(`${codecTable(await codecBench())}\n`)

@@ -1,167 +1,106 @@
 /**
- * `npm run bench`: the same work direct and through the tunnel, in turn in one run, as ratios; machines are noisy, ratios of the same minute are
- * not. `--json` for machines, `--rounds N` for patience, `--only PATTERN` for one row.
+ * `npm run bench`: the same work direct, through Wayleave and through others, in turn in one run, as ratios; machines are noisy, ratios of the same
+ * round are not. What each row means and how it is measured is written in `docs/benchmarks.md`.
+ *
+ * `--rounds N`, `--only PATTERN` for some rows (a regular expression; `codec` and `routes` are tables of their own), `--ways A,B` for some columns,
+ * `--json` for machines, `--write` to put the tables into the docs.
  */
-import { type ChildProcess, spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { readFileSync, writeFileSync } from "node:fs"
+import { cpus, release, type } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { codecBench, codecTable } from "./codec.ts"
-import * as Load from "./Load.ts"
-import { routeBytes, routesBench, routesTable } from "./routes.ts"
+import { Data, Effect } from "effect"
+import { runProcess, saying } from "../../src/cli/runProcess.ts"
+import * as Bench from "./Bench.ts"
+import { codecBench } from "./codec.ts"
+import * as Report from "./Report.ts"
+import { rows } from "./Rows.ts"
+import { routes } from "./routes.ts"
+import { ways } from "./Ways.ts"
+import { requireWrk } from "./Wrk.ts"
+
+class BenchFailed extends Data.TaggedError("BenchFailed")<{ readonly message: string }> {}
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 const { values: args } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
-    only: { type: "string", default: "" }
+    only: { type: "string", default: "" },
+    ways: { type: "string", default: "" }
   }
 })
-const rounds = Number(args.rounds)
-const MiB64 = 64 * 1024 * 1024
-const clockTicks = 100
 
-const say = (line: string) => process.stdout.write(`${line}\n`)
+const say = (text: string) => process.stdout.write(`${text}\n`)
+const progress = (line: string) => process.stderr.write(`${line}\n`)
 
-const started: Array<ChildProcess> = []
-
-/** Starts a script and waits for what it says. */
-const start = (script: string, argv: ReadonlyArray<string>, says: RegExp) =>
-  new Promise<{ readonly match: RegExpExecArray; readonly pid: number }>((resolve, reject) => {
-    const path = fileURLToPath(new URL(script, import.meta.url))
-    const child = spawn(process.execPath, [path, ...argv], { stdio: ["ignore", "pipe", "inherit"] })
-    started.push(child)
-    let text = ""
-    child.stdout.on("data", (data) => {
-      text += data
-      const match = says.exec(text)
-      if (match !== null && child.pid !== undefined) resolve({ match, pid: child.pid })
-    })
-    child.once("exit", (code) => reject(new Error(`${script} ended with ${code}: ${text}`)))
-  })
-
-/** Seconds of processor time that these processes have used. */
-const processorSeconds = (pids: ReadonlyArray<number>) =>
-  pids.reduce((sum, pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-      .replace(/^.*\) /, "")
-      .split(" ")
-    return sum + (Number(fields[11]) + Number(fields[12])) / clockTicks
-  }, 0)
-
-const median = (numbers: ReadonlyArray<number>) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] as number
-
-interface Row {
-  readonly name: string
-  readonly unit: string
-  /** Operations per measurement, for processor time; 0 where that says nothing. */
-  readonly operations: number
-  readonly less?: boolean
-  readonly measure: (place: Load.Place) => Promise<number>
+/** The version that a program prints of itself, wherever it prints it. */
+const versionOf = (command: string, flag: string): string | undefined => {
+  try {
+    const output = execFileSync("sh", ["-c", '"$0" "$1" 2>&1 || true', command, flag], { encoding: "utf8" })
+    return /\d+\.\d+[\w.]*/.exec(output)?.[0]
+  } catch {
+    return undefined
+  }
 }
 
-const rows: ReadonlyArray<Row> = [
-  {
-    name: "small GET, 32 connections",
-    unit: "req/s",
-    operations: 8_000,
-    measure: (place) => Load.requests(place, { connections: 32, total: 8_000 })
-  },
-  {
-    name: "1 KiB POST echo, 32 connections",
-    unit: "req/s",
-    operations: 6_000,
-    measure: (place) => Load.requests(place, { connections: 32, total: 6_000, body: Buffer.alloc(1024, "b") })
-  },
-  { name: "64 MiB down", unit: "MB/s", operations: 0, measure: (place) => Load.download(place, MiB64) },
-  { name: "64 MiB up", unit: "MB/s", operations: 0, measure: (place) => Load.upload(place, MiB64) },
-  {
-    name: "WebSocket 128 B, 100 sockets",
-    unit: "msg/s",
-    operations: 20_000,
-    measure: (place) => Load.webSockets(place, { sockets: 100, total: 20_000, bytes: 128 })
-  },
-  {
-    name: "SSE event delay, p50",
-    unit: "ms",
-    operations: 0,
-    less: true,
-    measure: (place) => Load.eventDelay(place, 60)
-  }
-]
+const wayleaveVersion = () =>
+  (JSON.parse(readFileSync(at("../../package.json"), "utf8")) as { version: string }).version
 
-const measureRow = async (row: Row, direct: Load.Place, tunnel: Load.Place, pids: ReadonlyArray<number>) => {
-  await row.measure(direct)
-  await row.measure(tunnel)
-  const directs: Array<number> = []
-  const tunnels: Array<number> = []
-  const ratios: Array<number> = []
-  const before = processorSeconds(pids)
-  for (let round = 0; round < rounds; round++) {
-    const one = await row.measure(direct)
-    const other = await row.measure(tunnel)
-    directs.push(one)
-    tunnels.push(other)
-    ratios.push(other / one)
+const circumstances = (rounds: number): Report.Circumstances => {
+  const versions = {
+    wayleave: wayleaveVersion(),
+    node: process.versions.node,
+    nginx: versionOf("/usr/sbin/nginx", "-v"),
+    OpenSSH: versionOf("ssh", "-V"),
+    "nats-server": versionOf("/usr/sbin/nats-server", "--version"),
+    wrk: versionOf("wrk", "--version")
   }
-  const seconds = processorSeconds(pids) - before
   return {
-    name: row.name,
-    unit: row.unit,
-    direct: median(directs),
-    tunnel: median(tunnels),
-    ratio: median(ratios),
-    tunnelMicrosPerOperation: row.operations === 0 ? null : (seconds * 1e6) / (row.operations * rounds)
+    date: new Date().toISOString().slice(0, 10),
+    rounds,
+    cores: `${cpus().length} × ${cpus()[0]?.model.trim()}`,
+    system: `${type()} ${release()}`,
+    versions: Object.fromEntries(
+      Object.entries(versions).filter((entry): entry is [string, string] => entry[1] !== undefined)
+    )
   }
 }
 
-const figure = (value: number) => (value >= 100 ? value.toFixed(0) : value.toFixed(2))
-
-const tunnelTable = async () => {
-  const wanted = rows.filter(({ name }) => name.includes(args.only))
-  if (wanted.length === 0) return []
-  const app = await start("App.ts", [], /(\d+)\n/)
-  const port = Number(app.match[1])
-  const hub = await start("../../src/cli/main.ts", ["serve", "--port", "0", "--admin-port", "0"], /127\.0\.0\.1:(\d+)/)
-  const hubPort = Number(hub.match[1])
-  const runner = await start(
-    "../../src/cli/main.ts",
-    ["expose", String(port), "--name", "bench", "--hub", `ws://127.0.0.1:${hubPort}`],
-    / -> /
-  )
-  const direct: Load.Place = { port, host: "app" }
-  const tunnel: Load.Place = { port: hubPort, host: "bench.localhost" }
-  const results = []
-  for (const row of wanted) {
-    const result = await measureRow(row, direct, tunnel, [hub.pid, runner.pid])
-    results.push(result)
-    if (args.json) continue
-    const cpu = result.tunnelMicrosPerOperation
-    say(
-      `${result.name.padEnd(34)}${figure(result.direct).padStart(9)}${figure(result.tunnel).padStart(9)} ${result.unit.padEnd(6)}${result.ratio.toFixed(2).padStart(7)}${cpu === null ? "" : `${cpu.toFixed(0)} µs`.padStart(10)}`
-    )
-  }
-  return results
+const chosen = <A extends { readonly name: string }>(what: string, all: ReadonlyArray<A>, wanted: string) => {
+  const names = wanted.split(",").filter((name) => name !== "")
+  const unknown = names.find((name) => !all.some((one) => one.name === name))
+  return unknown === undefined
+    ? Effect.succeed(names.length === 0 ? all : all.filter(({ name }) => names.includes(name)))
+    : new BenchFailed({ message: `there is no ${what} “${unknown}”, only ${all.map(({ name }) => name).join(", ")}` })
 }
 
-try {
-  if (!args.json) {
-    say(`node ${process.version}, ${rounds} rounds, direct and tunnel in turn, medians; ratio is tunnel ÷ direct\n`)
-    say(
-      `${"".padEnd(34)}${"direct".padStart(9)}${"tunnel".padStart(9)} ${"".padEnd(6)}${"ratio".padStart(7)}${"tunnel CPU".padStart(12)}`
-    )
+const program = Effect.gen(function* () {
+  const rounds = Number(args.rounds)
+  if (!Number.isInteger(rounds) || rounds < 1) return yield* new BenchFailed({ message: "--rounds takes a count" })
+  const columns = yield* chosen("way", ways, args.ways)
+  const only = new RegExp(args.only)
+  yield* Effect.try({
+    try: requireWrk,
+    catch: (error) => new BenchFailed({ message: (error as Error).message })
+  })
+  const found = yield* Bench.run({ rows: rows.filter(({ name }) => only.test(name)), ways: columns, rounds, progress })
+  const report: Report.Report = {
+    ...circumstances(rounds),
+    ...found,
+    ...(only.test("codec") ? { codec: yield* Effect.promise(() => codecBench()) } : {}),
+    ...(only.test("routes") ? { routes: routes() } : {})
   }
-  const tunnel = await tunnelTable()
-  for (const child of started.splice(0)) child.kill("SIGKILL")
-  const codec = "codec".includes(args.only) ? await codecBench() : []
-  if (!args.json && codec.length > 0)
-    say(`\nCodec: Rivet version 7, the published package, and the model of wayleave.1\n\n${codecTable(codec)}`)
-  const routes = "routes".includes(args.only) ? { rows: routesBench(), bytes: routeBytes() } : undefined
-  if (!args.json && routes !== undefined)
-    say(
-      `\nRoutes: issue, authorize, clear, in batches of 16, by seconds of processor time\n\n${routesTable(routes.rows, routes.bytes)}`
-    )
-  if (args.json) say(JSON.stringify({ node: process.version, rounds, tunnel, codec, routes }, null, 2))
-} finally {
-  for (const child of started) child.kill("SIGKILL")
-}
+  say(args.json ? JSON.stringify(report, null, 2) : Report.markdown(report))
+  if (args.write) {
+    const page = at("../../docs/benchmarks.md")
+    writeFileSync(page, Report.withResults(readFileSync(page, "utf8"), Report.markdown(report)))
+  }
+  const failed = Report.failures(report)
+  if (failed.length > 0) return yield* new BenchFailed({ message: `${failed.length} failed:\n${failed.join("\n")}` })
+})
+
+runProcess(saying(program))

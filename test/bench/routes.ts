@@ -12,6 +12,8 @@ import { RouteTable } from "../../src/route/RouteTable.ts"
 import { type RouteKey, SessionId } from "../../src/tunnel/Envelope.ts"
 import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { tableOf } from "../cluster/Table.ts"
+import { median } from "./Statistics.ts"
 
 /** One way to drive the table. */
 export interface RouteRow {
@@ -48,10 +50,15 @@ const makeKeys = () => {
   }
 }
 
-const alone = () => {
+/** Keys of routes that stay open meanwhile. */
+const heldKeys = (count: number): ReadonlyArray<RouteKey> =>
+  Array.from({ length: count }, (_, requestId) => ({ gatewayId: 8, requestId }))
+
+const alone = (open = 0) => {
   const table = new RouteTable(limits)
   const nextKeys = makeKeys()
   table.adopt(claimant)
+  for (const key of heldKeys(open)) table.issue(key, session, 0)
   return (batches: number) => {
     for (let batch = 0; batch < batches; batch++) {
       const keys = nextKeys()
@@ -62,12 +69,13 @@ const alone = () => {
   }
 }
 
-const throughTheService = () => {
+const throughTheService = (heldOpen = 0) => {
   const table = new RouteTable(limits)
   const routes = fromTable(table, limits.routesMax, Effect.runSync(Clock.Clock))
   const nextKeys = makeKeys()
   table.adopt(claimant)
   const open = (key: RouteKey) => routes.issue(key, session)
+  Effect.runSync(Effect.orDie(Effect.forEach(heldKeys(heldOpen), open, { discard: true })))
   const answer = (route: RouteKey) => ({ route, frame: last })
   const cycle = Effect.fnUntraced(function* (batches: number) {
     for (let batch = 0; batch < batches; batch++) {
@@ -89,21 +97,22 @@ const empty = () => {
   }
 }
 
-const median = (numbers: ReadonlyArray<number>) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] as number
+/** Seconds of processor time that `run` needs, the median of some rounds. */
+const secondsOf = (run: (batches: number) => void, rounds: number, batches: number): number => {
+  const times: Array<number> = []
+  // The first rounds fill the tombstones to their bound, where a busy hub stands.
+  for (let round = -5; round < rounds; round++) {
+    const begun = process.cpuUsage()
+    run(batches)
+    const { system, user } = process.cpuUsage(begun)
+    if (round >= 0) times.push((user + system) / 1e6)
+  }
+  return median(times)
+}
 
 /** Each of them alone, one after the other: two tables at once would push each other out of the processor's cache, and a hub has one. */
 export const routesBench = (rounds = 21, batches = 4_000): ReadonlyArray<RouteRow> => {
-  const measure = (run: (batches: number) => void): number => {
-    const times: Array<number> = []
-    // The first rounds fill the tombstones to their bound, where a busy hub stands.
-    for (let round = -5; round < rounds; round++) {
-      const begun = process.cpuUsage()
-      run(batches)
-      const { system, user } = process.cpuUsage(begun)
-      if (round >= 0) times.push((user + system) / 1e6)
-    }
-    return median(times)
-  }
+  const measure = (run: (batches: number) => void) => secondsOf(run, rounds, batches)
   const emptySeconds = measure(empty())
   const row = (name: string, seconds: number): RouteRow => ({
     name,
@@ -115,6 +124,23 @@ export const routesBench = (rounds = 21, batches = 4_000): ReadonlyArray<RouteRo
     row("on the table alone", measure(alone())),
     row("empty loop", emptySeconds)
   ]
+}
+
+/** A cycle while so many other routes are open, in nanoseconds. */
+export interface OpenRoutesRow {
+  readonly open: number
+  readonly serviceNs: number
+  readonly tableNs: number
+}
+
+/** Whether a cycle costs more the more routes are open. */
+export const openRoutesBench = (
+  counts: ReadonlyArray<number> = [1, 100, 10_000, 100_000],
+  rounds = 21,
+  batches = 4_000
+): ReadonlyArray<OpenRoutesRow> => {
+  const ns = (run: (batches: number) => void) => (secondsOf(run, rounds, batches) * 1e9) / (batches * batchLength)
+  return counts.map((open) => ({ open, serviceNs: ns(throughTheService(open)), tableNs: ns(alone(open)) }))
 }
 
 /** What the table holds on to per entry, its key included: heap after a full collection, with and without. */
@@ -143,14 +169,32 @@ export const routeBytes = (count = 100_000): RouteBytes => {
   return { open: (open - before) / count, tombstone: (closed - before) / count }
 }
 
-/** Both as lines for a person. */
-export const routesTable = (rows: ReadonlyArray<RouteRow>, bytes: RouteBytes): string =>
-  [
-    ...rows.map(
-      ({ cyclesPerSecond, emptyLoops, name }) =>
-        `${name.padEnd(34)}${(cyclesPerSecond / 1e6).toFixed(2).padStart(9)} million cycles/s${emptyLoops.toFixed(1).padStart(9)} empty loops`
-    ),
-    `bytes per open route ${bytes.open.toFixed(0)}, per tombstone ${bytes.tombstone.toFixed(0)}`
-  ].join("\n")
+/** All that this file measures. */
+export interface RoutesResult {
+  readonly rows: ReadonlyArray<RouteRow>
+  readonly open: ReadonlyArray<OpenRoutesRow>
+  readonly bytes: RouteBytes
+}
 
-if (import.meta.main) process.stdout.write(`${routesTable(routesBench(), routeBytes())}\n`)
+/** Runs all of it. */
+export const routes = (): RoutesResult => ({ rows: routesBench(), open: openRoutesBench(), bytes: routeBytes() })
+
+/** All of it as tables. */
+export const routesTable = ({ bytes, open, rows }: RoutesResult): string =>
+  [
+    tableOf(
+      ["issue, authorize, clear", "million cycles/s", "empty loops"],
+      rows.map(({ cyclesPerSecond, emptyLoops, name }) => [
+        name,
+        (cyclesPerSecond / 1e6).toFixed(2),
+        emptyLoops.toFixed(1)
+      ])
+    ),
+    tableOf(
+      ["other open routes", "ns a cycle through the service", "on the table alone"],
+      open.map((row) => [row.open.toLocaleString("en-US"), row.serviceNs.toFixed(0), row.tableNs.toFixed(0)])
+    ),
+    `Bytes per open route ${bytes.open.toFixed(0)}, per tombstone ${bytes.tombstone.toFixed(0)}.`
+  ].join("\n\n")
+
+if (import.meta.main) process.stdout.write(`${routesTable(routes())}\n`)

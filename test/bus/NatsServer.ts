@@ -2,40 +2,22 @@
  * A real `nats-server` for tests: the one on PATH, else Debian's package, which is installed. Never skipped: without a server these tests fail
  * and say what to do. Each has a free port and a directory of its own, and is ended by its process id.
  */
-import { execFileSync, spawn, spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Context, Effect, Layer } from "effect"
 import { MessageBus } from "../../src/bus/MessageBus.ts"
 import * as NatsMessageBus from "../../src/bus/NatsMessageBus.ts"
-
-const runs = (command: string) => spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0
-
-/** Where Debian puts it, which is not on everybody's PATH. */
-const candidates = ["nats-server", "/usr/sbin/nats-server"]
+import { requireProgram } from "../Debian.ts"
 
 /** The command of a server, installed by apt-get where there is none. */
-export const requireNatsServer = (): string => {
-  const present = candidates.find(runs)
-  if (present !== undefined) return present
-  try {
-    const options = {
-      stdio: "pipe",
-      timeout: 300_000,
-      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
-    } as const
-    execFileSync("apt-get", ["update"], options)
-    execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "nats-server"], options)
-  } catch (cause) {
-    throw new Error("nats-server is missing and apt-get could not install it. Put one on PATH and run again.", {
-      cause
-    })
-  }
-  const installed = candidates.find(runs)
-  if (installed === undefined) throw new Error("apt-get installed nats-server, but there is none on PATH")
-  return installed
-}
+export const requireNatsServer = (): string =>
+  requireProgram({
+    package: "nats-server",
+    candidates: ["nats-server", "/usr/sbin/nats-server"],
+    args: ["--version"]
+  })
 
 /** How long the first start may take, an installation included. */
 export const natsStartTimeoutMs = 320_000

@@ -25,7 +25,7 @@ export interface CommandProcess {
 }
 
 /** The environment without anything that would configure it, plus what is given. */
-const environment = (env: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
+export const environment = (env: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WAYLEAVE_"))),
   NO_COLOR: "1",
   ...env

@@ -1,0 +1,27 @@
+/** Many runners in one process, each with a name of its own, who are connected and do nothing. Arguments: the hub's URL and their number. */
+import { Effect, Layer, Logger } from "effect"
+import * as Runner from "../../src/runner/Runner.ts"
+import { RunnerApp } from "../../src/runner/RunnerApp.ts"
+import { layerDialer } from "../../src/socket/WsSocket.ts"
+
+const [hubUrl = "", count = "0"] = process.argv.slice(2)
+
+const silent = Layer.succeed(RunnerApp, { request: () => Effect.never, webSocket: () => Effect.never })
+
+const connect = (name: string) =>
+  Effect.gen(function* () {
+    const { connected } = yield* Effect.map(
+      Layer.build(Layer.fresh(Runner.layer({ hubUrl, name, drain: 0 }).pipe(Layer.provide([silent, layerDialer])))),
+      (context) => Runner.Runner.pipe(Effect.provideContext(context))
+    ).pipe(Effect.flatten)
+    yield* connected
+  })
+
+const program = Effect.gen(function* () {
+  const names = Array.from({ length: Number(count) }, (_, i) => `idle-${i}`)
+  yield* Effect.forEach(names, connect, { concurrency: 32, discard: true })
+  process.stdout.write("connected\n")
+  return yield* Effect.never
+})
+
+await Effect.runPromise(Effect.provide(Effect.scoped(program), Logger.layer([])))
