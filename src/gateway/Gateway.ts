@@ -10,6 +10,7 @@ import { findHere, findOnBus } from "../actor/ActorDirectory.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
+import { WindowGrowth } from "../tunnel/Credit.ts"
 import type { Downlink, Envelope, RouteKey, RouteQuestion, SessionLeaving } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -142,10 +143,11 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const meter = makeMeter(context)
   const lately = new LatelyServed()
+  const growth = new WindowGrowth(nowMs, limits.windowGrowthBytesMax, meter.windowGrowth)
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon: yield* Soon },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, growth, lately, soon: yield* Soon },
     meter
   )
   const scope = yield* Effect.scope

@@ -58,7 +58,7 @@ export class StreamLink {
     this.addressee = addressee
     this.side = side
     this.options = options
-    this.flow = new StreamFlow(options.bounds)
+    this.flow = new StreamFlow(options.growth)
     this.onOver = onOver
     this.rest = new Rest(options.soon)
   }
@@ -179,7 +179,8 @@ export class StreamLink {
     this.pin.attach(uplink)
     this.pinnedMs = this.options.nowMs()
     this.openedMs = this.pinnedMs
-    this.flow = new StreamFlow(this.options.bounds)
+    this.flow.abandon()
+    this.flow = new StreamFlow(this.options.growth)
     this.attachments++
     this.wakeWanted = false
     this.numberOwed = true
