@@ -7,18 +7,18 @@ import * as Processes from "./Processes.ts"
 
 const MiB = 1024 * 1024
 const megabit = 1e6 / 8
-/** Of what a link carries: it is more on a machine that does nothing else. */
-const filled = 0.7
+/** Of what a link carries. On a machine that does nothing else it is nearly all, and a third where no window grows beyond 1 MiB. */
+const filled = 0.5
 
 interface Distance extends LinkShape {
   readonly mebibytes: number
 }
 
-/** The last holds 1.5 MB: a window of 1 MiB, of which a grant is under way, would fill half of it. */
+/** The last holds 2.5 MB, more than a window of 1 MiB; any window fills the others. */
 const distances: ReadonlyArray<Distance> = [
   { roundTripMs: 0, bytesPerSecond: Infinity, mebibytes: 8 },
-  { roundTripMs: 50, bytesPerSecond: 60 * megabit, mebibytes: 10 },
-  { roundTripMs: 200, bytesPerSecond: 60 * megabit, mebibytes: 20 }
+  { roundTripMs: 50, bytesPerSecond: 100 * megabit, mebibytes: 10 },
+  { roundTripMs: 200, bytesPerSecond: 100 * megabit, mebibytes: 28 }
 ]
 
 /** What the gateway's windows have grown by beyond what each may have for itself. */
@@ -58,10 +58,10 @@ const passBothWays = Effect.fnUntraced(function* (
   assert.strictEqual(downloaded.sha256, hash)
   assert.strictEqual(uploaded.text, hash)
   assert.strictEqual(yield* growth(hub), 0)
-  if (bytesPerSecond === Infinity) return
-  if (roundTripMs === 200) assert.isAtLeast(grown, MiB)
-  assert.isAbove(link.there.rateOver(6 * MiB) / bytesPerSecond, filled, `${roundTripMs} ms, from the runner`)
-  assert.isAbove(link.back.rateOver(6 * MiB) / bytesPerSecond, filled, `${roundTripMs} ms, to the runner`)
+  if (roundTripMs < 200) return
+  assert.isAtLeast(grown, MiB)
+  assert.isAbove(link.there.rateOver(8 * MiB) / bytesPerSecond, filled, "from the runner")
+  assert.isAbove(link.back.rateOver(8 * MiB) / bytesPerSecond, filled, "to the runner")
 })
 
 it.live(
