@@ -197,20 +197,20 @@ export class ReceiveWindow {
   }
 
   /**
-   * A whole window went through, and the window doubles where it was the credit that limited the stream. So it was where several windows in a row
-   * each took less than two round trips: one alone may have piled up somewhere and come at once. A window of two round trips is more than
-   * link or reader can use, so growth ends by itself. On a short link the turns of event loops are the round trip; there any window will do of which
-   * nothing had to wait for its reader, up to `windowBytesNear`.
+   * A whole window went through, and the window doubles where it was the credit that limited the stream. On a long link it was where several windows in a
+   * row each took less than two round trips: one alone may have piled up somewhere and come at once. A window of two round trips is more
+   * than link or reader can use, so growth ends by itself. On a short link the turns of event loops are the round trip; there any window will do of
+   * which nothing had to wait for its reader, up to `windowBytesNear`.
    */
   private turn(): void {
     const nowMs = this.growth.nowMs()
-    const quick = nowMs - this.turnBegunMs < 2 * this.roundTripMs
-    const stalled = this.turnStalled
+    const quick = this.roundTripMs >= limits.windowFarMs && nowMs - this.turnBegunMs < 2 * this.roundTripMs
+    const keptUp = this.window < limits.windowBytesNear && !this.turnStalled
     this.quickTurns = quick ? this.quickTurns + 1 : 0
     this.turnBegunMs = nowMs
     this.turnBytes = 0
     this.turnStalled = false
-    if (this.quickTurns < quickTurnsMin && (stalled || this.window >= limits.windowBytesNear)) return
+    if (this.quickTurns < quickTurnsMin && !keptUp) return
     const grown = Math.min(this.window * 2, limits.windowBytesMax)
     if (grown <= this.window) return
     const shared = Math.max(0, grown - Math.max(this.window, limits.windowBytesNear))

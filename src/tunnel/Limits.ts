@@ -45,6 +45,12 @@ export const table = {
     why: "a window grows to this for any reader that keeps up, whatever others do: enough for every short link; beyond it by round trips only",
     enforcedBy: "tunnel/Credit.ts"
   },
+  windowFarMs: {
+    value: 5,
+    unit: "ms",
+    why: "the shortest round trip for which a window grows beyond windowBytesNear, which carries 200 MB/s over it: more than a process passes on",
+    enforcedBy: "tunnel/Credit.ts"
+  },
   windowSlackMs: {
     value: 1_000,
     unit: "ms",

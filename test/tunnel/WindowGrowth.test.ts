@@ -100,9 +100,21 @@ describe("a window over a link", () => {
     assert.isAtLeast((toBytes - begun[1]) / (toMs - begun[0]), 0.99 * 200 * mbit)
   })
 
-  it("of no length stays what it was before windows knew of round trips", () => {
+  it("of no length stays at what is enough there", () => {
     const { receiver } = run({ roundTripMs: 0.5, linkRate: 2_000 * mbit })
     assert.strictEqual(receiver.windowBytes, limits.windowBytesNear)
+  })
+
+  it("of no length stays there too where windows pile up and come at once", () => {
+    let nowMs = 0
+    const growth = new WindowGrowth(() => nowMs)
+    const window = new ReceiveWindow(growth)
+    for (let i = 0; i < 100; i++) {
+      if (i % 5 === 0) nowMs += 4
+      window.received(window.windowBytes)
+      window.consumed(window.windowBytes, false)
+    }
+    assert.strictEqual(window.windowBytes, limits.windowBytesNear)
   })
 
   it("does not grow for a reader that is slower than its first window lets it be", () => {
