@@ -10,6 +10,7 @@ import { findHere, findOnBus } from "../actor/ActorDirectory.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import { losses, MessageBus } from "../bus/MessageBus.ts"
 import * as Subject from "../bus/Subject.ts"
+import { WindowGrowth } from "../tunnel/Credit.ts"
 import { Deadlines } from "../tunnel/Deadlines.ts"
 import type { Downlink, Envelope, RouteKey, RouteQuestion, SessionLeaving } from "../tunnel/Envelope.ts"
 import { makeFork } from "../tunnel/Fibers.ts"
@@ -146,10 +147,11 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   const lately = new LatelyServed()
   const soon = yield* Soon
   const deadlines = new Deadlines({ nowMs, soon })
+  const growth = new WindowGrowth(nowMs, limits.windowGrowthBytesMax, meter.windowGrowth)
   const inFlight = new InFlight(
     { gatewayId, firstRequestId },
     options.inFlightMax ?? limits.inFlightMax,
-    { replyTo, actors: Subject.ofActors(namespace), nowMs, lately, soon, deadlines },
+    { replyTo, actors: Subject.ofActors(namespace), nowMs, growth, lately, soon, deadlines },
     meter
   )
   const scope = yield* Effect.scope

@@ -19,6 +19,10 @@ export const socketsAsleep = Metric.gauge("wayleave_gateway_sockets_asleep", {
 export const unacknowledgedBytes = Metric.gauge("wayleave_gateway_unacknowledged_bytes", {
   description: "Messages that hibernating WebSockets keep until their apps acknowledge them, in bytes"
 })
+/** What the windows of answers take of the growth that all share, in bytes. */
+export const windowGrowthBytes = Metric.gauge("wayleave_gateway_window_growth_bytes", {
+  description: "What the windows of answers have grown by beyond 1 MiB each, in bytes: at 32 MiB no other grows further"
+})
 /** Body bytes by direction: `up` from visitors to apps, `down` from apps to visitors. */
 export const bodyBytes = Metric.counter("wayleave_gateway_body_bytes_total", {
   description: "Body bytes, by direction: up from visitors, down to visitors",
@@ -48,6 +52,8 @@ export interface GatewayMeter {
   readonly asleep: (change: 1 | -1) => void
   /** More bytes kept for an acknowledgement, or fewer. */
   readonly unacknowledged: (bytes: number) => void
+  /** Windows grew by so many bytes beyond their own, or gave back. */
+  readonly windowGrowth: (bytes: number) => void
 }
 
 const outcomes: ReadonlyArray<Outcome> = ["ok", "cancelled", ...(Object.keys(errors) as Array<keyof typeof errors>)]
@@ -77,5 +83,6 @@ export const meter = (context: Context.Context<never>): GatewayMeter => ({
   },
   refused: (reason) => byReason[reason].updateUnsafe(1, context),
   asleep: (change) => socketsAsleep.modifyUnsafe(change, context),
-  unacknowledged: (bytes) => unacknowledgedBytes.modifyUnsafe(bytes, context)
+  unacknowledged: (bytes) => unacknowledgedBytes.modifyUnsafe(bytes, context),
+  windowGrowth: (bytes) => windowGrowthBytes.modifyUnsafe(bytes, context)
 })

@@ -346,6 +346,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
     if (this.record.settle(complete && this.answered ? "ok" : "cancelled")) {
       this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
     }
+    this.link?.flow.abandon()
     this.onDone?.()
   }
 

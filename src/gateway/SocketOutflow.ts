@@ -51,7 +51,7 @@ export class SocketOutflow {
     if (this.withinMessage) return "cut"
     this.staleBytes += this.undrainedBytes
     this.undrainedBytes = 0
-    return this.staleBytes > limits.windowBytesMax ? "overflow" : undefined
+    return this.staleBytes > limits.staleBytesMax ? "overflow" : undefined
   }
 
   private drained(): void {

@@ -79,6 +79,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
   private readonly release = Effect.sync(() => {
     this.hibernation?.end()
     this.messages.discard()
+    this.link?.flow.abandon()
   })
 
   /** Answers with an error at once, without a runner. */

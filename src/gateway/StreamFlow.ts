@@ -2,7 +2,7 @@
  * Order and amounts of one stream at its gateway, both ways: the place of every frame, what may still go down, what is held of what came up, and what is
  * granted. `StreamLink.ts` says what follows from it.
  */
-import { ReceiveWindow, SendWindow, type WindowBounds, windowDefault } from "../tunnel/Credit.ts"
+import { ReceiveWindow, SendWindow, type WindowGrowth } from "../tunnel/Credit.ts"
 import type { MovedStream } from "../tunnel/Envelope.ts"
 import type { RequestFrame } from "../tunnel/Frame.ts"
 import { ReceiveSequence, SendSequence } from "../tunnel/Sequence.ts"
@@ -18,8 +18,8 @@ export class StreamFlow {
   /** What every Credit that left came to. */
   private grantedBytes = 0
 
-  constructor(bounds: WindowBounds = windowDefault) {
-    this.window = new ReceiveWindow(bounds)
+  constructor(growth: WindowGrowth) {
+    this.window = new ReceiveWindow(growth)
   }
 
   /** Body bytes came in. `false`: more than granted. */
@@ -63,5 +63,10 @@ export class StreamFlow {
     this.owedBytes = 0
     this.credit.close()
     this.window.close()
+  }
+
+  /** The visitor is gone, or nothing of this attachment counts any more: what it has not read is not waited for. */
+  abandon(): void {
+    this.window.abandon()
   }
 }

@@ -58,7 +58,7 @@ export class StreamLink implements Due {
     this.addressee = addressee
     this.side = side
     this.options = options
-    this.flow = new StreamFlow(options.bounds)
+    this.flow = new StreamFlow(options.growth)
     this.onOver = onOver
     this.rest = new Rest(options.soon)
   }
@@ -180,7 +180,8 @@ export class StreamLink implements Due {
     this.pin.attach(uplink)
     this.pinnedMs = this.options.nowMs()
     this.openedMs = this.pinnedMs
-    this.flow = new StreamFlow(this.options.bounds)
+    this.flow.abandon()
+    this.flow = new StreamFlow(this.options.growth)
     this.attachments++
     this.wakeWanted = false
     this.numberOwed = true

@@ -3,7 +3,7 @@
  */
 import type { BusError } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import type { WindowBounds } from "../tunnel/Credit.ts"
+import type { WindowGrowth } from "../tunnel/Credit.ts"
 import type { Deadlines } from "../tunnel/Deadlines.ts"
 import type { RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
@@ -58,7 +58,8 @@ export interface LinkOptions {
   /** Where wakes go. */
   readonly actors: Subject
   readonly nowMs: () => number
-  readonly bounds?: WindowBounds
+  /** What the windows of all links may grow by. */
+  readonly growth: WindowGrowth
   /** Told of each hub that takes up a stream. */
   readonly lately: LatelyServed
   /** Defers to the end of the present job. */

@@ -8,12 +8,32 @@
 import { type Array as Arr, Cause, Effect, Stream } from "effect"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { absurd, type HeaderList, type RequestStart } from "../tunnel/Frame.ts"
+import { limits } from "../tunnel/Limits.ts"
 import { Inflow } from "./Inflow.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
 import { StreamAborted, type StreamCore } from "./StreamCore.ts"
 
-/** Above so many unread chunks they are put together: a body that trickles in must not cost an object a byte. */
+/** After so many more unread chunks they are put together: a body that trickles in must not cost an object a byte. */
 const chunksApartMax = 256
+
+/** The same bytes in pieces of a chunk at least, but for the last. What is as large already stays as it is: copied each time, a window would cost its square. */
+const joined = (chunks: ReadonlyArray<Uint8Array>): Array<Uint8Array> => {
+  const pieces: Array<Uint8Array> = []
+  let group: Array<Uint8Array> = []
+  let bytes = 0
+  const close = () => {
+    if (group.length > 0) pieces.push(group.length === 1 ? (group[0] as Uint8Array) : Buffer.concat(group))
+    group = []
+    bytes = 0
+  }
+  for (const chunk of chunks) {
+    group.push(chunk)
+    bytes += chunk.length
+    if (bytes >= limits.chunkBytesMax) close()
+  }
+  close()
+  return pieces
+}
 
 /** What an app is given to answer one request. */
 export class RequestStream extends ResponseWriter {
@@ -29,6 +49,7 @@ export class RequestStream extends ResponseWriter {
   /** The body. Reading it is what lets the visitor send on. Fails where the stream ends before the body. */
   readonly body: Stream.Stream<Uint8Array, StreamAborted>
   private readonly chunks = new Inflow<Uint8Array>()
+  private joinAt = chunksApartMax
   // What came inside RequestStart cost no credit, and reading it returns none.
   private freeBytes: number
   private complete: boolean
@@ -92,8 +113,11 @@ export class RequestStream extends ResponseWriter {
 
   private arrived(body: Uint8Array): void {
     if (body.length === 0) return this.chunks.wake()
-    if (this.chunks.length < chunksApartMax) return this.chunks.push(body)
-    this.chunks.push(Buffer.concat([...this.chunks.takeAll(), body]))
+    this.chunks.push(body)
+    if (this.chunks.length < this.joinAt) return
+    const pieces = joined(this.chunks.takeAll())
+    this.joinAt = pieces.length + chunksApartMax
+    for (const piece of pieces) this.chunks.push(piece)
   }
 
   private taken(bytes: number): void {

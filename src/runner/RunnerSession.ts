@@ -8,6 +8,7 @@ import { HttpServerError } from "effect/http"
 import { Complaints } from "../protocol/Complaints.ts"
 import { Link } from "../protocol/Link.ts"
 import { type DownFrame, type Hello, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
+import { WindowGrowth } from "../tunnel/Credit.ts"
 import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
 import {
   type AbortCode,
@@ -70,6 +71,7 @@ export class RunnerSession implements StreamOwner {
   draining = false
   /** The hub is told to send nothing new, and the session ends with what is open. What is on its way here is still taken. */
   leaving = false
+  readonly growth: WindowGrowth
   private windowBytes: number = limits.windowBytesInitial
   private readonly options: SessionOptions
   private readonly streams = new RouteMap<Entry>()
@@ -86,6 +88,7 @@ export class RunnerSession implements StreamOwner {
 
   constructor(options: SessionOptions, id?: Uint8Array) {
     this.options = options
+    this.growth = new WindowGrowth(() => Number(options.clock.monotonicTimeNanosUnsafe()) / 1e6)
     this.sessionId = id ?? options.newId()
     this.currentLink = this.newLink()
   }
@@ -113,7 +116,7 @@ export class RunnerSession implements StreamOwner {
 
   /** What streams from now on may send before their first Credit, by the hub's word. What it asks us to hold has a limit of its own. */
   setWindow(bytes: number): void {
-    this.windowBytes = Math.min(bytes, limits.linkReplayBytesMax)
+    this.windowBytes = Math.min(bytes, limits.windowBytesMax)
   }
 
   /** What a dial that begins now says of the session: each has a number of its own. */

@@ -6,7 +6,7 @@
  */
 import { Data } from "effect"
 import type { UpFrame } from "../protocol/Wayleave1.ts"
-import { ReceiveWindow, SendWindow } from "../tunnel/Credit.ts"
+import { ReceiveWindow, SendWindow, type WindowGrowth } from "../tunnel/Credit.ts"
 import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
 import {
   type AbortCode,
@@ -48,6 +48,8 @@ export interface StreamOwner {
   readonly withdraw: (route: RouteKey) => void
   /** The stream ended; called once. */
   readonly ended: (core: StreamCore) => void
+  /** What the windows of all its streams may grow by. */
+  readonly growth: WindowGrowth
 }
 
 /** Takes the frames that carry something for the app; credit and aborts were dealt with. */
@@ -117,10 +119,7 @@ export class StreamCore {
     this.owner = owner
     this.sendWindow = new SendWindow(windowBytes)
     this.grantedBytes = windowBytes
-    this.receiveWindow = new ReceiveWindow({
-      initialBytes: windowBytes,
-      maxBytes: Math.max(windowBytes, limits.windowBytesMax)
-    })
+    this.receiveWindow = new ReceiveWindow(owner.growth, windowBytes)
   }
 
   /** Where the stream stands. */
@@ -256,7 +255,8 @@ export class StreamCore {
     this.over = end
     this.current = "Ended"
     this.sendWindow.close()
-    this.receiveWindow.close()
+    // What is unread goes with the app.
+    this.receiveWindow.abandon()
     this.owner.ended(this)
     this.onEnd()
     this.wakeWriters()

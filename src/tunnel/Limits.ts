@@ -28,10 +28,40 @@ export const table = {
     enforcedBy: "tunnel/Credit.ts"
   },
   windowBytesMax: {
+    value: 8 * MiB,
+    unit: "bytes",
+    why: "what one stream may have in flight at most: 250 Mbit/s over a round trip of 200 ms; the window grows to it only while credit is what limits the stream",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  windowGrowthBytesMax: {
+    value: 32 * MiB,
+    unit: "bytes",
+    why: "what all windows of one gateway, or of one runner's session, may grow by together beyond windowBytesNear: half of linkQueueBytesMax, and of what a NATS server holds for a gateway",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  windowBytesNear: {
     value: 1 * MiB,
     unit: "bytes",
-    why: "what one stream may have in flight at most; the window grows to it only while its reader keeps up",
+    why: "a window grows to this for any reader that keeps up, whatever others do: enough for every short link; beyond it by round trips only",
     enforcedBy: "tunnel/Credit.ts"
+  },
+  windowFarMs: {
+    value: 5,
+    unit: "ms",
+    why: "the shortest round trip for which a window grows beyond windowBytesNear, which carries 200 MB/s over it: more than a process passes on",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  windowSlackMs: {
+    value: 1_000,
+    unit: "ms",
+    why: "a stream that takes longer over a quarter of its window gives that quarter back, if it is of the shared growth: even a round trip of 1 s needs no window of 4 s",
+    enforcedBy: "tunnel/Credit.ts"
+  },
+  staleBytesMax: {
+    value: 1 * MiB,
+    unit: "bytes",
+    why: "what a visitor's WebSocket may have unread of earlier stays of its app, each of which began with a window of its own",
+    enforcedBy: "gateway/SocketOutflow.ts"
   },
   chunkBytesMax: {
     value: 64 * KiB,
@@ -58,7 +88,7 @@ export const table = {
     enforcedBy: "server/NodeServer.ts"
   },
   linkReplayBytesMax: {
-    value: 4 * MiB,
+    value: 16 * MiB,
     unit: "bytes",
     why: "sent but unacknowledged link messages kept for a reconnect; older ones are forgotten and their streams fail cleanly",
     enforcedBy: "protocol/Link.ts"

@@ -972,7 +972,7 @@ describe("what is kept for an acknowledgement", () => {
         yield* settle
         if (++attachments > 10) return assert.fail("still held")
       }
-      assert.isAtMost(attachments, limits.windowBytesMax / window + 1)
+      assert.isAtMost(attachments, limits.staleBytesMax / window + 1)
     })
   )
 })

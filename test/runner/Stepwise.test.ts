@@ -4,10 +4,11 @@ import { Exit } from "effect"
 import { RequestStream } from "../../src/runner/RequestStream.ts"
 import { StreamCore } from "../../src/runner/StreamCore.ts"
 import { WebSocketStream } from "../../src/runner/WebSocketStream.ts"
+import { WindowGrowth } from "../../src/tunnel/Credit.ts"
 import type { RequestFrame } from "../../src/tunnel/Frame.ts"
 import { atEveryMoment } from "../Stepwise.ts"
 
-const owner = { send: () => true, withdraw: () => {}, ended: () => {} }
+const owner = { send: () => true, withdraw: () => {}, ended: () => {}, growth: new WindowGrowth(() => 0) }
 const route = { gatewayId: 1, requestId: 1 }
 const data = new Uint8Array([7])
 const upload = {
