@@ -151,7 +151,7 @@ export const rivetGateway = Effect.gen(function* () {
 
   const publish = (
     subject: string,
-    to: { readonly name?: string; readonly actor?: string },
+    to: { readonly name?: string; readonly actor?: string; readonly skipReadyWait?: boolean },
     requestId: number,
     index: number,
     frame: RequestFrame,
@@ -165,6 +165,7 @@ export const rivetGateway = Effect.gen(function* () {
           replyTo: gatewaySubject,
           name: to.name ?? "",
           actor: to.actor ?? "",
+          skipReadyWait: to.skipReadyWait ?? false,
           traceparent: "",
           route: route(requestId),
           index,
@@ -190,8 +191,8 @@ export const rivetGateway = Effect.gen(function* () {
 
   return {
     /** Sends an opening frame to an actor. */
-    open: (actor: string, requestId: number, frame: RequestFrame) =>
-      Effect.tap(publish(Subject.ofActors("default"), { actor }, requestId, 0, frame, "one"), settle),
+    open: (actor: string, requestId: number, frame: RequestFrame, skipReadyWait = false) =>
+      Effect.tap(publish(Subject.ofActors("default"), { actor, skipReadyWait }, requestId, 0, frame, "one"), settle),
     /** Sends one to a runner name. */
     openName: (name: string, requestId: number, frame: RequestFrame) =>
       Effect.tap(publish(Subject.ofName("default", name), { name }, requestId, 0, frame, "one"), settle),
