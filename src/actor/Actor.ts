@@ -22,10 +22,8 @@ export class ActorError extends Schema.TaggedError<ActorError>()("ActorError", {
     /** No runner has room, or the start took too long. */
     "guard.actor_ready_timeout",
     "guard.actor_wake_retries_exceeded",
-    "guard.actor_runner_failed",
     /** More actors than `actorsMax`, or more waiting than may. */
-    "guard.overloaded",
-    "actor.no_runner_config_configured"
+    "guard.overloaded"
   ]),
   message: Schema.String
 }) {}

@@ -19,6 +19,7 @@ import type { ActorControl } from "../actor/ActorControl.ts"
 import type { ActorKv } from "../actor/ActorKv.ts"
 import * as RivetId from "../actor/RivetId.ts"
 import type { Authenticator } from "../auth/Authenticator.ts"
+import type { StreamObserver } from "../gateway/StreamObserver.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import * as Access from "./actors/Access.ts"
@@ -26,6 +27,7 @@ import { Api } from "./actors/Contract.ts"
 import { type ApiFailure, failure, statusOf } from "./actors/Failure.ts"
 import * as Handlers from "./actors/Handlers.ts"
 import * as RunnerConfigs from "./actors/RunnerConfigs.ts"
+import { makeWatch } from "./actors/Watch.ts"
 
 /** Names the request, here as in Rivet: 30 characters, drawn anew for each answer. */
 export const rayHeader = "x-rivet-ray-id"
@@ -99,48 +101,61 @@ const unsupported = failure("api.unsupported_media_type", "bodies are applicatio
 const tooSlow = failure("guard.request_timeout", `the request took longer than ${limits.apiRequestMs / 1000} s`)
 const crowded = failure("guard.overloaded", `more than ${limits.apiInFlightMax} requests at once`)
 const crossSite = failure("api.forbidden", "the request comes from a page of another origin")
+const misaddressed = failure(
+  "api.forbidden",
+  "without tokens the actor API answers for localhost, loopback addresses and the server's own domain only: ask by one of these, or give the server tokens (--token-file)"
+)
 
 /** Stands around the whole router, so that what it cannot find is answered in form too. */
-const envelope = HttpRouter.middleware(
-  Effect.gen(function* () {
-    const draw = yield* RivetId.NewUnique
-    let inFlight = 0
-    const judged = <E, R>(answer: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>, ray: string) =>
-      answer.pipe(
-        Effect.map((response) => (response.status === 415 ? answerOf(unsupported) : response)),
-        Effect.timeoutOrElse({ duration: limits.apiRequestMs, orElse: () => Effect.succeed(answerOf(tooSlow)) }),
-        Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limits.apiBodyBytesMax)),
-        Effect.catchCause((cause) => {
-          if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
-          const fault = faultOf(Cause.squash(cause))
-          if (fault !== undefined) return Effect.succeed(answerOf(fault))
-          const internal = answerOf(failure("core.internal_error", "a fault of this server; its log has the ray id"))
-          return Effect.logError("actor API", cause).pipe(Effect.annotateLogs({ ray }), Effect.as(internal))
+const envelope = ({ hosts }: ActorsApiOptions) =>
+  HttpRouter.middleware(
+    Effect.gen(function* () {
+      const draw = yield* RivetId.NewUnique
+      const watch = yield* makeWatch
+      let inFlight = 0
+      const judged = <E, R>(answer: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>, ray: string) =>
+        answer.pipe(
+          Effect.map((response) => (response.status === 415 ? answerOf(unsupported) : response)),
+          Effect.timeoutOrElse({ duration: limits.apiRequestMs, orElse: () => Effect.succeed(answerOf(tooSlow)) }),
+          Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limits.apiBodyBytesMax)),
+          Effect.catchCause((cause) => {
+            if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
+            const fault = faultOf(Cause.squash(cause))
+            if (fault !== undefined) return Effect.succeed(answerOf(fault))
+            const internal = answerOf(failure("core.internal_error", "a fault of this server; its log has the ray id"))
+            return Effect.logError("actor API", cause).pipe(Effect.annotateLogs({ ray }), Effect.as(internal))
+          })
+        )
+      const refusalOf = (request: HttpServerRequest.HttpServerRequest): ApiFailure | undefined => {
+        if (hosts !== undefined && !Access.isAddressedHere(request.headers.host, hosts)) return misaddressed
+        if (foreign(request)) return crossSite
+        return inFlight >= limits.apiInFlightMax ? crowded : undefined
+      }
+      return (httpEffect) =>
+        Effect.gen(function* () {
+          const ray = RivetId.make(draw())
+          const request = yield* HttpServerRequest.HttpServerRequest
+          const refusal = refusalOf(request)
+          const answer =
+            refusal !== undefined
+              ? Effect.succeed(answerOf(refusal))
+              : Effect.acquireUseRelease(
+                  Effect.sync(() => void inFlight++),
+                  () => judged(httpEffect, ray),
+                  () => Effect.sync(() => void inFlight--)
+                )
+          return HttpServerResponse.setHeader(yield* watch(answer, ray), rayHeader, ray)
         })
-      )
-    return (httpEffect) =>
-      Effect.gen(function* () {
-        const ray = RivetId.make(draw())
-        const request = yield* HttpServerRequest.HttpServerRequest
-        const answer = foreign(request)
-          ? Effect.succeed(answerOf(crossSite))
-          : inFlight >= limits.apiInFlightMax
-            ? Effect.succeed(answerOf(crowded))
-            : Effect.acquireUseRelease(
-                Effect.sync(() => void inFlight++),
-                () => judged(httpEffect, ray),
-                () => Effect.sync(() => void inFlight--)
-              )
-        return HttpServerResponse.setHeader(yield* answer, rayHeader, ray)
-      })
-  }),
-  { global: true }
-)
+    }),
+    { global: true }
+  )
 
 /** What the API is served as. */
 export interface ActorsApiOptions {
   /** This server's version, which `/metadata` shows. */
   readonly version: string
+  /** Where there are no tokens: by which names the server may be addressed, beside those of this machine. Not given, by any. */
+  readonly hosts?: ReadonlyArray<string>
 }
 
 /** Answers the request at hand. */
@@ -159,12 +174,12 @@ const paramLengthMax = 8_192
  */
 export const make = (
   options: ActorsApiOptions
-): Effect.Effect<ActorsApiHandler, never, ActorControl | ActorKv | Authenticator | Scope.Scope> =>
+): Effect.Effect<ActorsApiHandler, never, ActorControl | ActorKv | Authenticator | StreamObserver | Scope.Scope> =>
   HttpRouter.toHttpEffect(
     HttpApiBuilder.layer(Api).pipe(
       Layer.provide(Handlers.layer(options.version)),
       Layer.provide([Access.layer, RunnerConfigs.layerMemory]),
-      Layer.provideMerge(envelope),
+      Layer.provideMerge(envelope(options)),
       Layer.provide(HttpServer.layerServices)
     )
   ).pipe(Effect.provideService(HttpRouter.RouterConfig, { maxParamLength: paramLengthMax }))
@@ -175,6 +190,12 @@ const withoutActors = failure(
 )
 
 /** The API where a cluster's actors are controlled by another process. */
-export const makeElsewhere: Effect.Effect<ActorsApiHandler> = Effect.map(RivetId.NewUnique, (draw) =>
-  Effect.sync(() => HttpServerResponse.setHeader(answerOf(withoutActors), rayHeader, RivetId.make(draw())))
-)
+export const makeElsewhere: Effect.Effect<ActorsApiHandler, never, StreamObserver> = Effect.gen(function* () {
+  const draw = yield* RivetId.NewUnique
+  const watch = yield* makeWatch
+  return Effect.suspend(() => {
+    const ray = RivetId.make(draw())
+    const answer = Effect.sync(() => HttpServerResponse.setHeader(answerOf(withoutActors), rayHeader, ray))
+    return watch(answer, ray)
+  })
+})

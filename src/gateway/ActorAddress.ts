@@ -6,7 +6,7 @@
  */
 import * as RivetId from "../actor/RivetId.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
-import { type ActorQuery, percentDecode, prefix, readQuery, skipWords } from "./ActorQuery.ts"
+import { type ActorQuery, percentDecode, prefix, readQuery, skipReadyWait } from "./ActorQuery.ts"
 import type { Refusal } from "./RivetError.ts"
 import { headerOf, type VisitorHead } from "./Visitor.ts"
 
@@ -17,7 +17,14 @@ import { headerOf, type VisitorHead } from "./Visitor.ts"
 export type ActorAddress =
   | { readonly _tag: "None" }
   | { readonly _tag: "Refused"; readonly refusal: Refusal; readonly shown: string }
-  | { readonly _tag: "Actor"; readonly actorId: string; readonly target: string; readonly shown: string }
+  | {
+      readonly _tag: "Actor"
+      readonly actorId: string
+      /** An actor that was told to start is enough. */
+      readonly skipReadyWait: boolean
+      readonly target: string
+      readonly shown: string
+    }
   | { readonly _tag: "Query"; readonly query: ActorQuery; readonly target: string; readonly shown: string }
 
 const none: ActorAddress = { _tag: "None" }
@@ -75,7 +82,7 @@ const direct = (segment: string, target: string): ActorAddress => {
   const token = percentDecode(at < 0 ? "-" : segment.slice(at + 1))
   if (actorId === undefined || actorId === "" || token === undefined || token === "") return none
   const shown = shownOf(segment, target)
-  if (RivetId.parse(actorId) !== undefined) return { _tag: "Actor", actorId, target, shown }
+  if (RivetId.parse(actorId) !== undefined) return { _tag: "Actor", actorId, skipReadyWait: false, target, shown }
   return { _tag: "Refused", refusal: { code: "actor_not_found", rivet: "actor.not_found" }, shown }
 }
 
@@ -110,11 +117,9 @@ const byHeader = (head: VisitorHead, given: string): ActorAddress => {
   const actorId = headerOf(head, "x-rivet-actor")
   if (actorId === "") return missing(target, "x-rivet-actor")
   if (RivetId.parse(actorId) === undefined) return invalid(target, "x-rivet-actor", "not the id of an actor")
-  const skip = headerOf(head, "x-rivet-skip-ready-wait")
-  if (skip !== "" && !skipWords.includes(skip)) {
-    return invalid(target, "x-rivet-skip-ready-wait", "true, 1, false or 0")
-  }
-  return { _tag: "Actor", actorId, target, shown: target }
+  const skips = skipReadyWait(headerOf(head, "x-rivet-skip-ready-wait") || "false")
+  if (skips === undefined) return invalid(target, "x-rivet-skip-ready-wait", "true, 1, false or 0")
+  return { _tag: "Actor", actorId, skipReadyWait: skips, target, shown: target }
 }
 
 const bySubprotocol = (head: VisitorHead, given: string): ActorAddress => {
@@ -131,7 +136,7 @@ const bySubprotocol = (head: VisitorHead, given: string): ActorAddress => {
   if (actorId === undefined || RivetId.parse(actorId) === undefined) {
     return invalid(target, actorItem, "not the id of an actor")
   }
-  return { _tag: "Actor", actorId, target, shown: target }
+  return { _tag: "Actor", actorId, skipReadyWait: items.includes(skipItem), target, shown: target }
 }
 
 /** Reads the form. A path beats any header; of a WebSocket no `x-rivet-*` header is read. `target` is in origin-form. */

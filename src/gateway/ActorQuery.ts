@@ -17,6 +17,7 @@ export const prefix = "rvt-"
 /** A query as it was asked. The parts of its key are joined and escaped as Rivet does; `create` is null for `get`. */
 export interface ActorQuery extends ActorWish {
   readonly namespace: string
+  readonly skipReadyWait: boolean
 }
 
 /** What is wrong with a query. */
@@ -61,8 +62,11 @@ const known = [
 ] as const
 type Parameter = (typeof known)[number]
 
-/** The words by which a client asks not to wait until an actor is ready. All are taken, and an actor is waited for all the same. */
-export const skipWords: ReadonlyArray<string> = ["true", "1", "false", "0"]
+/** Whether a client asks not to wait until an actor is ready: four words are understood, and undefined is none of them. */
+export const skipReadyWait = (word: string): boolean | undefined => {
+  if (word === "true" || word === "1") return true
+  return word === "false" || word === "0" ? false : undefined
+}
 
 /** The only datacentre there is. */
 const region = "default"
@@ -134,11 +138,17 @@ export const readQuery = (rawName: string, raw: ReadonlyArray<string>): ActorQue
   if (namespace === undefined || method === undefined) {
     return fault("guard.query_invalid_params", { detail: "rvt-namespace and rvt-method are required" })
   }
-  if (!skipWords.includes(found.get("skip-ready-wait") ?? "true")) {
+  const skips = skipReadyWait(found.get("skip-ready-wait") ?? "false")
+  if (skips === undefined) {
     return fault("guard.query_invalid_params", { detail: "rvt-skip-ready-wait is true, 1, false or 0" })
   }
   const parts = found.get("key")
-  const asked = { namespace, name, key: joinKey(parts === undefined || parts === "" ? [] : parts.split(",")) }
+  const asked = {
+    namespace,
+    name,
+    skipReadyWait: skips,
+    key: joinKey(parts === undefined || parts === "" ? [] : parts.split(","))
+  }
   switch (method) {
     case "get": {
       const extra = (["input", "region", "crash-policy", "runner"] as const).some((parameter) => found.has(parameter))

@@ -79,13 +79,14 @@ export const makeAdmit = (options: AdmissionOptions) => {
   const admit = (
     head: VisitorHead,
     host: string,
-    { actor, bodyBytesMax, name, subject, target }: Omit<Admitted, "headers" | "traceparent">
+    { actor, bodyBytesMax, name, skipReadyWait, subject, target }: Omit<Admitted, "headers" | "traceparent">
   ): Admitted => {
     const headers = forwardedHeaders(head, host, trusted(head.remoteAddress))
     const traceparent = headerOf(head, "traceparent")
     return {
       name,
       actor,
+      skipReadyWait,
       subject,
       target,
       headers: actor === "" ? headers : withoutRouting(headers),
@@ -100,12 +101,17 @@ export const makeAdmit = (options: AdmissionOptions) => {
     if (refusal !== undefined)
       return { verdict: { _tag: "Refused", refusal }, name, shown: head.target, form: undefined }
     const subject = Subject.ofName(namespace, name)
-    const admitted = admit(head, host, { name, actor: "", subject, bodyBytesMax, target })
+    const admitted = admit(head, host, { name, actor: "", skipReadyWait: false, subject, bodyBytesMax, target })
     return { verdict: { _tag: "Admitted", admitted }, name, shown: head.target, form: undefined }
   }
 
-  const toActor = (head: VisitorHead, host: string, actor: string, target: string): Admitted =>
-    admit(head, host, { name: "", actor, subject: actors, bodyBytesMax: actorBodyBytesMax, target })
+  const toActor = (
+    head: VisitorHead,
+    host: string,
+    actor: string,
+    { skipReadyWait, target }: Pick<Admitted, "skipReadyWait" | "target">
+  ): Admitted =>
+    admit(head, host, { name: "", actor, skipReadyWait, subject: actors, bodyBytesMax: actorBodyBytesMax, target })
 
   const byAddress = (head: VisitorHead, host: string, target: string, kind: "http" | "websocket"): Admission => {
     const address = actorAddress(head, target, kind)
@@ -125,10 +131,12 @@ export const makeAdmit = (options: AdmissionOptions) => {
       case "Refused":
         return known(name, refuse(address.refusal))
       case "Actor":
-        return known(name, { _tag: "Admitted", admitted: toActor(head, host, address.actorId, address.target) })
+        return known(name, { _tag: "Admitted", admitted: toActor(head, host, address.actorId, address) })
       case "Query": {
         const found = resolve(options.findActor, namespace, address.query)
-        const admitted = Effect.map(found, (actorId) => toActor(head, host, actorId, address.target))
+        const admitted = Effect.map(found, (actorId) =>
+          toActor(head, host, actorId, { ...address.query, target: address.target })
+        )
         return known(name, { _tag: "Query", admitted })
       }
       default:

@@ -201,6 +201,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     replyTo,
     name: "",
     actor: "",
+    skipReadyWait: false,
     traceparent: "",
     route,
     index: 0,

@@ -33,10 +33,12 @@ export const uplinksRefused = Metric.counter("wayleave_gateway_uplinks_refused_t
   description: "Replies from hubs that were dropped, by reason",
   incremental: true
 })
+/** Of requests, whoever answers them. */
+export const secondsBoundaries = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 /** From a request's arrival to its end. */
 export const durations = Metric.histogram("wayleave_gateway_request_seconds", {
   description: "From the arrival of a request to its end, in seconds",
-  boundaries: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+  boundaries: secondsBoundaries
 })
 
 /** Why a reply was dropped. `Unknown`: no stream of that id is in flight, most often because it has ended. */

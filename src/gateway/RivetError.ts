@@ -19,13 +19,11 @@ export const rivetErrors = {
   "actor.destroyed_while_waiting_for_ready": { status: 404, message: "The actor was destroyed before it was ready." },
   "actor.duplicate_key": { status: 400, message: "An actor with this name and key exists." },
   "actor.invalid_request": { status: 400, message: "No actor can be made of this request." },
-  "actor.no_runner_config_configured": { status: 400, message: "No runner of this pool is known." },
   "api.unauthorized": { status: 401, message: "The request carries no valid credentials." },
   "api.forbidden": { status: 403, message: "The credentials do not cover this." },
   "core.internal_error": { status: 500, message: "The gateway failed while handling the request." },
   "guard.actor_ready_timeout": { status: 503, message: "The actor did not become ready in time." },
   "guard.actor_wake_retries_exceeded": { status: 503, message: "The actor stopped again each time it was woken." },
-  "guard.actor_runner_failed": { status: 503, message: "The runners of the actor's pool fail." },
   "guard.actor_stopped_while_waiting": { status: 503, message: "The actor stopped before it had answered." },
   "guard.actor_stopped_while_waiting_for_websocket_open": {
     status: 503,
@@ -140,11 +138,9 @@ export const fromActorError = ({ reason }: ActorError): Refusal => {
       return { code: "actor_not_found", rivet: reason }
     case "actor.duplicate_key":
     case "actor.invalid_request":
-    case "actor.no_runner_config_configured":
       return { code: "bad_request", rivet: reason }
     case "guard.actor_ready_timeout":
     case "guard.actor_wake_retries_exceeded":
-    case "guard.actor_runner_failed":
       return { code: "actor_not_ready", rivet: reason }
     case "guard.overloaded":
       return { code: "overloaded", rivet: reason }

@@ -103,6 +103,7 @@ export class StreamLink implements Due {
       replyTo: this.options.replyTo,
       name: this.addressee.name,
       actor: this.addressee.actor,
+      skipReadyWait: this.addressee.skipReadyWait,
       traceparent: this.addressee.traceparent,
       route: this.route,
       index: this.flow.down.indexOf(frame),

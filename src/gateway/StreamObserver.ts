@@ -3,7 +3,6 @@
  * nothing. Hooks are synchronous and on the way of every request: they note, and do their work elsewhere.
  */
 import { Context, Layer } from "effect"
-import type { Outcome } from "./GatewayError.ts"
 
 /** What is known when a stream begins. The object is the stream's identity in the later hooks. */
 export interface StreamStart {
@@ -22,7 +21,8 @@ export interface StreamStart {
 export interface StreamEnd {
   /** The status the visitor got, 0 where it left before any; 101 for a WebSocket that was accepted. */
   readonly status: number
-  readonly outcome: Outcome
+  /** `ok`, `cancelled`, or the code of the error that was answered: of a call of the actor API its `group.code`. */
+  readonly outcome: string
   /** Body bytes from the visitor to the app. */
   readonly bytesUp: number
   /** Body bytes from the app to the visitor. */

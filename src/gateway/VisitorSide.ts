@@ -49,6 +49,8 @@ export interface Addressee {
   readonly subject: Subject
   readonly name: string
   readonly actor: string
+  /** The visitor would rather not wait until the actor says that it runs. */
+  readonly skipReadyWait: boolean
   readonly traceparent: string
 }
 

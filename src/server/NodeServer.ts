@@ -16,7 +16,8 @@ import { Gateway } from "../gateway/Gateway.ts"
 import type { GatewayErrorCode } from "../gateway/GatewayError.ts"
 import { runnerName } from "../gateway/RunnerName.ts"
 import { Hub } from "../hub/Hub.ts"
-import { fromWebSocket, wsOptions } from "../socket/WsSocket.ts"
+import { versionOf } from "../protocol/Rivet.ts"
+import { fromWebSocket, type SilenceOptions, watchSilence, wsOptions } from "../socket/WsSocket.ts"
 import { makeFork } from "../tunnel/Fibers.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { hasBody, headOf, nodeExchange } from "./NodeExchange.ts"
@@ -52,6 +53,8 @@ export interface NodeServerOptions {
   readonly actorsApi?: ActorsApi.ActorsApiHandler
   /** From a visitor's first byte to the end of its request head; as `tunnel/Limits.ts` says unless given. */
   readonly requestHeadMs?: number
+  /** When a Rivet runner whose version knows no ping of a hub's is gone; as `tunnel/RivetLimits.ts` says unless given. */
+  readonly rivetSilence?: SilenceOptions
 }
 
 /** The listening server. */
@@ -83,6 +86,16 @@ const queryOf = (request: http.IncomingMessage): string => (request.url ?? "").s
 /** A Rivet runner says its version in the query, and offers `rivet`. */
 const speaksRivet = (request: http.IncomingMessage): boolean =>
   offers(request, rivetProtocol) || new URLSearchParams(queryOf(request)).has("protocol_version")
+
+/** Its version lets a hub ping it: those before 4 do not. */
+const isPinged = (query: string): boolean =>
+  versionOf(Number(new URLSearchParams(query).get("protocol_version")))?.mark !== 1
+
+const silence: SilenceOptions = {
+  pingMs: limits.rivetPingMs,
+  silentMs: limits.rivetPongMs,
+  stallMs: limits.rivetStallMs
+}
 
 /** Its token is one of the subprotocols it offers, or stands in a header. */
 const rivetToken = (request: http.IncomingMessage): Option.Option<Redacted.Redacted<string>> => {
@@ -238,7 +251,10 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
   const acceptRivetRunner = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
     const token = Option.orElse(rivetToken(request), () => bearer(request))
     const peer = { token, remoteAddress: request.socket.remoteAddress ?? "", rivetQuery: queryOf(request) }
-    rivetRunners.handleUpgrade(request, socket, head, (ws) => fork(hub.accept(fromWebSocket(ws), peer)))
+    rivetRunners.handleUpgrade(request, socket, head, (ws) => {
+      if (!isPinged(peer.rivetQuery)) watchSilence(ws, options.rivetSilence ?? silence)
+      fork(hub.accept(fromWebSocket(ws), peer))
+    })
   }
   server.on("upgrade", (request, socket, head) => {
     // First of all: a reset before anybody listens would end the process.

@@ -111,7 +111,8 @@ const rolesLayer = (config: ServerConfig) => {
     Gateway.layer({ domain: config.domain }),
     Hub.layer({ domain: config.domain, alone: Option.isNone(config.nats) })
   ).pipe(
-    Layer.provide([AccessLog.layer({ json: config.json }), RouteStore.layerMemory]),
+    Layer.provide(RouteStore.layerMemory),
+    Layer.provideMerge(AccessLog.layer({ json: config.json })),
     Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
     Layer.provideMerge(
       Option.match(config.nats, { onNone: () => MessageBus.layerMemory, onSome: (nats) => NatsMessageBus.layer(nats) })
@@ -132,7 +133,7 @@ const adminLayer = ({ adminPort, host }: ServerConfig) =>
   )
 
 /** The port for visitors and runners, the actor API on it. */
-const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
+const visitorsLayer = ({ domain, host, port, tokenFile }: ServerConfig) =>
   Layer.unwrap(
     Effect.gen(function* () {
       const services = Option.all({
@@ -142,7 +143,7 @@ const visitorsLayer = ({ domain, host, port }: ServerConfig) =>
       const actorsApi = yield* Option.match(services, {
         onNone: () => ActorsApi.makeElsewhere,
         onSome: ({ control, kv }) =>
-          ActorsApi.make({ version }).pipe(
+          ActorsApi.make(Option.isNone(tokenFile) ? { version, hosts: [domain, host] } : { version }).pipe(
             Effect.provideService(ActorControl.ActorControl, control),
             Effect.provideService(ActorKv.ActorKv, kv)
           )

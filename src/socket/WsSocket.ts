@@ -56,6 +56,39 @@ const makeReading = (ws: WebSocket): ((on: boolean) => void) => {
   }
 }
 
+/** How a peer is watched whose dialect knows no ping. */
+export interface SilenceOptions {
+  readonly pingMs: number
+  /** After this long without a word the peer is gone. */
+  readonly silentMs: number
+  /** How long it may be busy taking what was written to it, with pings behind that. */
+  readonly stallMs: number
+}
+
+/**
+ * Cuts the connection of a peer that has gone without a word: pings it by frames of WebSocket's own, which its library answers and its app never sees.
+ * While it is not read from, or takes something large, its silence says nothing.
+ */
+export const watchSilence = (ws: WebSocket, { pingMs, silentMs, stallMs }: SilenceOptions): void => {
+  let heardMs = performance.now()
+  let freeMs = heardMs
+  const onHeard = () => {
+    heardMs = performance.now()
+  }
+  for (const event of ["message", "ping", "pong"]) ws.on(event, onHeard)
+  const beat = () => {
+    const now = performance.now()
+    if (ws.bufferedAmount === 0) freeMs = now
+    const isBusy = ws.bufferedAmount > 0 && now - freeMs <= stallMs
+    if (ws.isPaused || isBusy) heardMs = now
+    if (now - heardMs > silentMs) return ws.terminate()
+    if (ws.readyState === WebSocket.OPEN) ws.ping()
+  }
+  const beats = setInterval(beat, pingMs)
+  beats.unref()
+  ws.once("close", () => clearInterval(beats))
+}
+
 /** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
 export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket => {
   const inbox = new Inbox(limits.socketHighWaterBytes, makeReading(ws))

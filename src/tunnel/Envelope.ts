@@ -16,13 +16,14 @@ export type RouteKey = typeof RouteKey.Type
 export const SessionId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/)).pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type
 /**
- * Gateway to hub. An opening frame is meant for a runner's `name` or for one `actor`; the other is empty. `traceparent` is W3C trace context, empty
- * where the visitor's request is not traced.
+ * Gateway to hub. An opening frame is meant for a runner's `name` or for one `actor`; the other is empty. `skipReadyWait`: an actor that was told to start
+ * is enough, it need not have said that it runs. `traceparent` is W3C trace context, empty where the visitor's request is not traced.
  */
 export const Downlink = Wire.tagged(0, "Downlink", {
   replyTo: Wire.str,
   name: Wire.str,
   actor: Wire.str,
+  skipReadyWait: Wire.bool,
   traceparent: Wire.str,
   route: RouteKey,
   index: Wire.u16,

@@ -20,7 +20,7 @@ export const rivetLimits = {
   rivetSessionBytesMax: {
     value: 256 * MiB,
     unit: "bytes",
-    why: "the same for all streams of one Rivet runner together",
+    why: "the same for all streams of one Rivet runner together, with what it said on WebSockets that are not woken yet; and once more for requests that are not whole",
     enforcedBy: "hub/rivet/RivetStream.ts"
   },
   rivetMessageBytesMax: {

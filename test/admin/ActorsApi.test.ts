@@ -9,6 +9,7 @@ import * as RivetId from "../../src/actor/RivetId.ts"
 import * as ActorsApi from "../../src/admin/ActorsApi.ts"
 import { Api } from "../../src/admin/actors/Contract.ts"
 import * as Authenticator from "../../src/auth/Authenticator.ts"
+import { layerNoop } from "../..//src/gateway/StreamObserver.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import { listen } from "../socket/Loopback.ts"
 import { apiOn, ask, control, ok, refused } from "./actors/ApiHarness.ts"
@@ -78,7 +79,7 @@ const served = Effect.gen(function* () {
   const handler = yield* NodeHttpServer.makeHandler(api, { scope: yield* Effect.scope })
   const server = createServer(handler)
   return yield* listen(server)
-}).pipe(Effect.provide(Layer.mergeAll(control, layerMemory, Authenticator.layerOpen)))
+}).pipe(Effect.provide(Layer.mergeAll(control, layerMemory, Authenticator.layerOpen, layerNoop)))
 
 interface Sent {
   readonly status: number

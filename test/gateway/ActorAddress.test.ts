@@ -159,6 +159,35 @@ describe("an actor by header", () => {
   }
 })
 
+it("says in each form whether it need not be waited for", () => {
+  const skips = (target: string, headers: HeaderList = [], kind: "http" | "websocket" = "http") => {
+    const address = actorAddress(head(target, headers), target, kind)
+    if (address._tag === "Actor") return address.skipReadyWait
+    return address._tag === "Query" ? address.query.skipReadyWait : address._tag
+  }
+  const header = (word: string): HeaderList => [
+    ["x-rivet-target", "actor"],
+    ["x-rivet-actor", id],
+    ["x-rivet-skip-ready-wait", word]
+  ]
+  const query = "/gateway/room?rvt-namespace=default&rvt-method=get"
+  for (const word of ["true", "1"]) {
+    assert.isTrue(skips("/request", header(word)))
+    assert.isTrue(skips(`${query}&rvt-skip-ready-wait=${word}`))
+  }
+  for (const word of ["false", "0"]) {
+    assert.isFalse(skips("/request", header(word)))
+    assert.isFalse(skips(`${query}&rvt-skip-ready-wait=${word}`))
+  }
+  assert.isFalse(skips(query))
+  assert.isFalse(skips(`/gateway/${id}`, header("1")))
+  const offered = (more: string): HeaderList => [
+    ["sec-websocket-protocol", `rivet, rivet_target.actor, rivet_actor.${id}${more}`]
+  ]
+  assert.isTrue(skips("/", offered(", rivet_skip_ready_wait"), "websocket"))
+  assert.isFalse(skips("/", offered(""), "websocket"))
+})
+
 describe("an actor by subprotocol", () => {
   for (const [offered, expected] of [
     [`rivet, rivet_target.actor, rivet_actor.${id}, rivet_token.t, rivet_skip_ready_wait`, "/any?x"],

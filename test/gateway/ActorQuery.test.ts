@@ -23,12 +23,14 @@ describe("a query", () => {
     assert.deepStrictEqual(read(`${base}&rvt-key=a,b&rvt-token=t&rvt-skip-ready-wait=true&rvt-pool=p`), {
       namespace: "default",
       name: "room",
+      skipReadyWait: true,
       key: "a/b",
       create: null
     })
     assert.deepStrictEqual(read(`${create}&rvt-input=oWFhAQ&rvt-crash-policy=restart&rvt-region=default`), {
       namespace: "default",
       name: "room",
+      skipReadyWait: false,
       key: "/",
       create: { runnerName: "workers", crashPolicy: "restart", input: Buffer.from("a1616101", "hex") }
     })
@@ -158,7 +160,7 @@ const view = (actorId: string): ActorView => ({
 /** A control plane that only finds and creates. */
 const control = (parts: Partial<ActorControl["Service"]>) => parts as ActorControl["Service"]
 
-const get = { namespace: "default", name: "room", key: "a", create: null }
+const get = { namespace: "default", skipReadyWait: false, name: "room", key: "a", create: null }
 
 describe("asking for it", () => {
   it.effect("finds, or creates with what was asked", () =>
@@ -181,10 +183,10 @@ describe("asking for it", () => {
   it.effect("is refused by the reason the control plane gives, for another namespace, and where there is none", () =>
     Effect.gen(function* () {
       const plane = control({
-        find: () => Effect.fail(new ActorError({ reason: "guard.actor_runner_failed", message: "" }))
+        find: () => Effect.fail(new ActorError({ reason: "guard.actor_ready_timeout", message: "" }))
       })
       const failed = yield* Effect.flip(resolve(findHere(plane), "default", get))
-      assert.deepStrictEqual(failed, { code: "actor_not_ready", rivet: "guard.actor_runner_failed" })
+      assert.deepStrictEqual(failed, { code: "actor_not_ready", rivet: "guard.actor_ready_timeout" })
       const elsewhere = yield* Effect.flip(resolve(findHere(plane), "other", get))
       assert.strictEqual(elsewhere.rivet, "namespace.not_found")
       const nobody = yield* Effect.flip(resolve(findOnBus(yield* MessageBus, "default"), "default", get))

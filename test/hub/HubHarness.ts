@@ -37,7 +37,19 @@ export const gateway = Effect.gen(function* () {
   const send = (subject: string, name: string, route: RouteKey, index: number, frame: RequestFrame, one: boolean) =>
     bus.publish(
       subject,
-      [{ _tag: "Downlink", replyTo: gatewaySubject, name, actor: "", traceparent: "", route, index, frame }],
+      [
+        {
+          _tag: "Downlink",
+          replyTo: gatewaySubject,
+          name,
+          actor: "",
+          skipReadyWait: false,
+          traceparent: "",
+          route,
+          index,
+          frame
+        }
+      ],
       one ? "one" : "each"
     )
   return {

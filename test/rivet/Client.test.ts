@@ -69,6 +69,10 @@ it.live(
       assert.strictEqual(thrown.status, 500)
       const seen = yield* actorOf(hub.port, id)
       assert.isNumber(seen.connectable_ts)
+      // The calls of the actor API stand in the access log with the visits, and a page of another name gets nothing from it.
+      yield* hub.said(/ - POST \/actors\?… 200 ok [\d.]+ms up=\d+ down=\d+ [0-9a-z]{30}\n/)
+      const rebound = yield* Processes.fetch(hub.port, { path: "/actors?namespace=default", host: "evil.example" })
+      assert.strictEqual(rebound.status, 403, rebound.text)
       yield* wellBehaved(hub.adminPort)
       quietClient(app)
     }).pipe(Effect.scoped),

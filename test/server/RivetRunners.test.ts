@@ -1,13 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Redacted, Scope } from "effect"
+import { WebSocket } from "ws"
 import { layerMemory as kvMemory } from "../../src/actor/ActorKv.ts"
 import { layerOpen, layerTokens } from "../../src/auth/Authenticator.ts"
 import { layerMemory as busMemory } from "../../src/bus/MessageBus.ts"
 import { layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
 import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { layer as hubLayer } from "../../src/hub/Hub.ts"
+import { versionOf } from "../../src/protocol/Rivet.ts"
 import { layerMemory as routesMemory } from "../../src/route/RouteStore.ts"
-import { NodeServer, layer as nodeServer } from "../../src/server/NodeServer.ts"
+import { NodeServer, type NodeServerOptions, layer as nodeServer } from "../../src/server/NodeServer.ts"
 import { Dialer } from "../../src/socket/MessageSocket.ts"
 import { layerDialer } from "../../src/socket/WsSocket.ts"
 import { init, onSocket, queryOf } from "../../src/testing/ScriptedRivetRunner.ts"
@@ -15,8 +17,8 @@ import { limits } from "../../src/tunnel/Limits.ts"
 import { controlOn } from "../actor/ControlHarness.ts"
 import { answer, bytesOf } from "../hub/rivet/RivetHarness.ts"
 
-const served = (auth: typeof layerOpen = layerOpen) =>
-  nodeServer({ host: "127.0.0.1", port: 0 }).pipe(
+const served = (auth: typeof layerOpen = layerOpen, more: Partial<NodeServerOptions> = {}) =>
+  nodeServer({ host: "127.0.0.1", port: 0, ...more }).pipe(
     Layer.provideMerge(Layer.mergeAll(gatewayLayer(), hubLayer())),
     Layer.provideMerge(Layer.mergeAll(busMemory, routesMemory, auth, layerNoop, controlOn(), kvMemory, layerDialer))
   )
@@ -147,3 +149,54 @@ it.live("a server that closes tells its Rivet runners to come back, which only o
     assert.deepStrictEqual([code, reason.split("#")[0]], [1011, "ws.going_away"])
   }).pipe(Effect.scoped)
 )
+
+describe("a runner whose version knows no ping of a hub's", () => {
+  /** A bare socket: its library answers pings, or does not. What it was sent, and when it was cut off. */
+  const bare = Effect.fnUntraced(function* (version: number, autoPong: boolean) {
+    const { port } = yield* NodeServer
+    const query = queryOf({ version, key: `answers ${autoPong}` })
+    const ws = new WebSocket(`ws://127.0.0.1:${port}/runners/connect?${query}`, ["rivet"], { autoPong })
+    yield* Effect.addFinalizer(() => Effect.sync(() => ws.terminate()))
+    let pings = 0
+    ws.on("ping", () => pings++)
+    const closed = Effect.callback<number>((resume) => {
+      ws.once("close", (code) => resume(Effect.succeed(code)))
+    })
+    const pinged = (count: number) =>
+      Effect.callback<void>((resume) => {
+        const look = () => {
+          if (pings >= count) resume(Effect.void)
+        }
+        ws.on("ping", look)
+        look()
+      })
+    yield* Effect.callback<void>((resume) => {
+      ws.once("open", () => resume(Effect.void))
+    })
+    const said = versionOf(version)?.encodeUp({ _tag: "Actor", message: init() })
+    ws.send(said as Uint8Array)
+    return { ws, closed, pinged, pings: () => pings }
+  })
+  const quick = { rivetSilence: { pingMs: 20, silentMs: 100, stallMs: 100 } }
+
+  for (const version of [1, 2, 3]) {
+    it.live(`version ${version}: is cut off once it answers nothing, and kept while it does`, () =>
+      Effect.gen(function* () {
+        const dead = yield* bare(version, false)
+        const quiet = yield* bare(version, true)
+        assert.strictEqual(yield* dead.closed, 1006)
+        yield* quiet.pinged(10)
+        assert.strictEqual(quiet.ws.readyState, WebSocket.OPEN)
+      }).pipe(Effect.scoped, Effect.provide(served(layerOpen, quick)))
+    )
+  }
+
+  it.live("the others are pinged in their own words alone", () =>
+    Effect.gen(function* () {
+      const later = yield* bare(7, true)
+      const earlier = yield* bare(3, true)
+      yield* earlier.pinged(5)
+      assert.strictEqual(later.pings(), 0)
+    }).pipe(Effect.scoped, Effect.provide(served(layerOpen, quick)))
+  )
+})

@@ -57,3 +57,18 @@ export const layer: Layer.Layer<Access, never, Authenticator> = Layer.effect(
     return { token: judge, bearer: judge }
   })
 )
+
+/** `NAME:PORT` or `[ADDRESS]:PORT` without its port, in small letters. */
+const nameIn = (host: string): string => host.toLowerCase().replace(/:\d*$/, "")
+
+const loopback = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
+
+/**
+ * Whether a request is addressed to this machine, or to one of these names. Where there are no tokens, a page of anybody's whose name was made to lead
+ * to this machine would else be no other origin, and may do everything.
+ */
+export const isAddressedHere = (host: string | undefined, names: ReadonlyArray<string>): boolean => {
+  if (host === undefined) return false
+  const name = nameIn(host)
+  return loopback.test(name) || names.some((known) => known.toLowerCase() === name)
+}

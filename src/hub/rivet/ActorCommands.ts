@@ -67,6 +67,7 @@ export const makeActorCommands = (
       }
     }
     say({ ...numbered, command: { ...command, hibernating: attached.map(({ stream }) => stream.route) } })
+    peer.starts.note(numbered.checkpoint)
     for (const { stream } of attached) peer.enlist(stream)
   })
 

@@ -24,8 +24,6 @@ const abortCode = (error: ActorError): AbortCode => {
       return "actor_not_found"
     case "guard.actor_ready_timeout":
     case "guard.actor_wake_retries_exceeded":
-    case "guard.actor_runner_failed":
-    case "actor.no_runner_config_configured":
       return "actor_not_ready"
     case "guard.overloaded":
       return "overloaded"
@@ -69,11 +67,23 @@ export const makeActorStreams = (
     )
   }
 
+  /** Ready; or, where that is enough, told to start: behind that nothing of the stream can come too early. */
+  const place = (actorId: string, skipReadyWait: boolean) => {
+    const ready = control.place(actorId, { wait: true })
+    if (!skipReadyWait) return ready
+    const started = Effect.tap(
+      control.place(actorId, { wait: false }),
+      (placement) => hostOf(placement)?.peer.starts.awaitWritten(placement) ?? Effect.never
+    )
+    // The first to succeed; where both fail, it is for the same reason.
+    return Effect.raceFirst(ready, started)
+  }
+
   const find = Effect.fnUntraced(function* (asked: Downlink | Wake, actorId: string) {
     const word = yield* Effect.forkChild(firstWord(asked))
-    const placement = yield* control
-      .place(actorId, { wait: true })
-      .pipe(Effect.ensuring(Effect.sync(() => word.interruptUnsafe())))
+    const placement = yield* place(actorId, asked._tag === "Downlink" && asked.skipReadyWait).pipe(
+      Effect.ensuring(Effect.sync(() => word.interruptUnsafe()))
+    )
     const found: Found = { placement, host: hostOf(placement) }
     return found
   })

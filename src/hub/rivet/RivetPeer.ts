@@ -22,6 +22,7 @@ import { abortWith, actorStopped, neverSeen, sessionLost } from "./LastWords.ts"
 import { fitForClient, type Opening } from "./RequestForm.ts"
 import { RivetStream, type SessionHeld, type StreamActor } from "./RivetStream.ts"
 import { RivetWire, type StreamMessage } from "./RivetWire.ts"
+import { Starts } from "./Starts.ts"
 import { StoreRequests } from "./StoreRequests.ts"
 import { Strays } from "./Strays.ts"
 
@@ -53,6 +54,7 @@ export class RivetPeer implements Peer {
   readonly held: SessionHeld = { requests: { bytes: 0 }, answers: { bytes: 0 } }
   readonly strays = new Strays(this.held.answers, () => this.onWork())
   readonly stores: StoreRequests
+  readonly starts = new Starts()
   /** Of versions 1 to 3. */
   readonly numbers = new CommandNumbers()
   /** The last event heard of where they are numbered for the whole runner; -1 for none. */
@@ -178,6 +180,7 @@ export class RivetPeer implements Peer {
 
   detach(socket: MessageSocket): void {
     this.wire.detach(socket)
+    this.starts.forgetAll()
   }
 
   /** Takes a frame from the runner for a stream of its own, and returns that; undefined where it has no such stream here. */
@@ -192,6 +195,7 @@ export class RivetPeer implements Peer {
 
   /** This generation hosts nothing any more: the runner will say no more for its streams, so it is said here. */
   actorEnded({ actorId, generation }: StreamActor, hibernates: boolean): void {
+    this.starts.forget({ actorId, generation })
     this.endStreams((actor) => actor.actorId === actorId && actor.generation === generation, hibernates)
   }
 

@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { ActorControl } from "../../../src/actor/ActorControl.ts"
 import { ActorKv } from "../../../src/actor/ActorKv.ts"
-import { type Asking, apiFor, ask, ok, refused, runner, Twin, tokens } from "./ApiHarness.ts"
+import { isAddressedHere } from "../../../src/admin/actors/Access.ts"
+import { type Asking, apiFor, apiOn, ask, ok, refused, runner, Twin, tokens } from "./ApiHarness.ts"
 
 const test = (title: string, body: Effect.Effect<void, unknown, Asking | Twin | ActorControl | ActorKv>) =>
   it.effect(title, () => Effect.provide(body, apiFor(tokens)))
@@ -179,3 +180,41 @@ test(
     yield* ok("POST", `/actors?${ns}`, body("web"), from("http://localhost:6420"))
   })
 )
+
+describe("where there are no tokens", () => {
+  const open = (...hosts: ReadonlyArray<string>) =>
+    apiOn({ names: Effect.never, runners: Effect.succeed([]) }, { hosts })
+  const answered = (host: string) =>
+    Effect.map(ask("GET", "/runners?namespace=default", undefined, { host }), ({ status }) => status)
+
+  it.effect("the API answers for this machine and for the server's own domain", () =>
+    Effect.gen(function* () {
+      const own = ["localhost:6420", "LOCALHOST", "127.0.0.1:6420", "127.8.0.1", "[::1]:6420", "Tunnel.example:6420"]
+      for (const host of own) assert.strictEqual(yield* answered(host), 200, host)
+    }).pipe(Effect.provide(open("tunnel.example")))
+  )
+
+  it.effect("it answers for no other name, which may be a page's that was made to lead here", () =>
+    Effect.gen(function* () {
+      const others = [
+        "evil.example",
+        "evil.example:6420",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        ""
+      ]
+      for (const host of others) assert.strictEqual(yield* answered(host), 403, host)
+      const { body } = yield* ask("GET", "/metadata", undefined, { host: "evil.example" })
+      assert.deepInclude(body, { group: "api", code: "forbidden" })
+      assert.match(String((body as { message: string }).message), /without tokens .* localhost.*--token-file/)
+      assert.isFalse(isAddressedHere(undefined, ["tunnel.example"]))
+    }).pipe(Effect.provide(open("tunnel.example")))
+  )
+
+  it.effect("it answers for every name where it is told of none: there are tokens", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* answered("tunnel.example"), 200)
+    }).pipe(Effect.provide(apiOn({ names: Effect.never, runners: Effect.succeed([]) })))
+  )
+})

@@ -13,6 +13,7 @@ import { type ActorKv, layerMemory } from "../../../src/actor/ActorKv.ts"
 import * as RivetId from "../../../src/actor/RivetId.ts"
 import * as ActorsApi from "../../../src/admin/ActorsApi.ts"
 import * as Authenticator from "../../../src/auth/Authenticator.ts"
+import { layerNoop, type StreamObserver } from "../../../src/gateway/StreamObserver.ts"
 import { SessionId } from "../../../src/tunnel/Envelope.ts"
 
 export const sessionOf = (letter: string) => SessionId.make(letter.repeat(32))
@@ -172,11 +173,10 @@ export const requestOf = (method: string, path: string, body: unknown, headers: 
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
   })
 
-const asking = Layer.effect(
-  Asking,
-  Effect.gen(function* () {
-    const api = yield* ActorsApi.make({ version: "1.2.3" })
-    return {
+const askingWith = (options: Omit<ActorsApi.ActorsApiOptions, "version">) =>
+  Layer.effect(
+    Asking,
+    Effect.map(ActorsApi.make({ version: "1.2.3", ...options }), (api) => ({
       ask: (method, path, body, headers = {}) =>
         Effect.gen(function* () {
           const request = HttpServerRequest.fromWeb(requestOf(method, path, body, headers))
@@ -192,21 +192,31 @@ const asking = Layer.effect(
           assert.isDefined(RivetId.parse(response.headers.get(ActorsApi.rayHeader) ?? ""))
           return { status: response.status, headers: response.headers, body: JSON.parse(text) }
         })
-    }
-  })
-)
+    }))
+  )
+const asking = askingWith({})
+
+/** What a test may swap beside the control plane. */
+export interface ApiOptions extends Omit<ActorsApi.ActorsApiOptions, "version"> {
+  readonly observer?: Layer.Layer<StreamObserver>
+}
 
 /** The API on a control plane of which a test gives just the parts that it asks for. */
-export const apiOn = (parts: Pick<ActorControl["Service"], "names" | "runners">): Layer.Layer<Asking> => {
+export const apiOn = (
+  parts: Pick<ActorControl["Service"], "names" | "runners">,
+  { observer = layerNoop, ...options }: ApiOptions = {}
+): Layer.Layer<Asking> => {
   const partial = { ...parts, hostsUnsafe: () => null, generationUnsafe: () => undefined, aliveUnsafe: () => {} }
-  return asking.pipe(Layer.provide([Layer.mock(ActorControl)(partial), layerMemory, Authenticator.layerOpen]))
+  return askingWith(options).pipe(
+    Layer.provide([Layer.mock(ActorControl)(partial), layerMemory, Authenticator.layerOpen, observer])
+  )
 }
 
 /** The API with everything behind it, for whoever this authenticator lets in. */
 export const apiFor = (
   authenticator: Layer.Layer<Authenticator.Authenticator>
 ): Layer.Layer<Asking | Twin | ActorControl | ActorKv> =>
-  asking.pipe(Layer.provideMerge([control, layerMemory]), Layer.provide(authenticator))
+  asking.pipe(Layer.provideMerge([control, layerMemory]), Layer.provide([authenticator, layerNoop]))
 
 export const ask = (method: string, path: string, body?: unknown, headers?: Record<string, string>) =>
   Asking.use((api) => api.ask(method, path, body, headers))

@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import { ActorError } from "../../../src/actor/ActorControl.ts"
 import { BusError, MessageBus } from "../../../src/bus/MessageBus.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
@@ -8,7 +8,7 @@ import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { connect as connectWayleave } from "../../../src/testing/ScriptedRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { changedBus } from "../../bus/ChangedBus.ts"
-import { actorOf } from "./ControlTwin.ts"
+import { actorOf, startOf } from "./ControlTwin.ts"
 import { actor, advance, answer, arrange, atRest, request, route, scenario, settle, upgrade } from "./RivetHarness.ts"
 
 describe("a request by the name of Rivet runners", () => {
@@ -66,8 +66,6 @@ const refusals: ReadonlyArray<readonly [ActorError["reason"], string]> = [
   ["actor.duplicate_key", "actor_not_found"],
   ["guard.actor_ready_timeout", "actor_not_ready"],
   ["guard.actor_wake_retries_exceeded", "actor_not_ready"],
-  ["guard.actor_runner_failed", "actor_not_ready"],
-  ["actor.no_runner_config_configured", "actor_not_ready"],
   ["guard.overloaded", "overloaded"]
 ]
 
@@ -117,6 +115,49 @@ describe("a request for an actor", () => {
     })
   )
 
+  scenario("that need not wait until its actor runs goes down right behind the start, and no sooner", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session, visitor } = yield* arrange(twin, 7)
+      const other = actorOf(2)
+      twin.host(other, session)
+      const ready = twin.hold(other)
+      yield* visitor.open(other, 1, request("/skips"), true)
+      yield* visitor.open(other, 2, request("/waits"))
+      assert.deepStrictEqual(yield* runner.pending, [])
+      // Of another generation, which has ended: that one proves nothing.
+      twin.port(session).command([startOf(other, 7)])
+      yield* settle
+      assert.lengthOf(yield* runner.pending, 1)
+      twin.port(session).command([startOf(other)])
+      yield* settle
+      const [start, opened, ...more] = yield* runner.pending
+      assert.deepInclude(start, { _tag: "Actor" })
+      assert.deepInclude(opened, { _tag: "TunnelDown", route: route(1), actorId: other })
+      assert.deepStrictEqual(more, [])
+      yield* visitor.open(other, 3, request("/skips too"), true)
+      assert.deepInclude(yield* runner.nextFrame, { route: route(3) })
+      yield* Deferred.succeed(ready, undefined)
+      assert.deepInclude(yield* runner.nextFrame, { route: route(2) })
+    })
+  )
+
+  scenario("that need not wait, and whose start a broken connection may have swallowed, waits all the same", (twin) =>
+    Effect.gen(function* () {
+      const { runner, session, visitor } = yield* arrange(twin, 7)
+      const other = actorOf(2)
+      twin.start(other, session)
+      yield* settle
+      runner.socket.terminateUnsafe()
+      yield* Fiber.join(runner.accepted)
+      const ready = twin.hold(other)
+      const back = yield* connect({ version: 7 })
+      yield* visitor.open(other, 1, request("/skips"), true)
+      assert.deepStrictEqual(yield* back.pending, [])
+      yield* Deferred.succeed(ready, undefined)
+      assert.deepInclude(yield* back.nextFrame, { route: route(1) })
+    })
+  )
+
   scenario("that is given up while its actor is being started reaches nobody, and leaves nothing", (twin) =>
     Effect.gen(function* () {
       const { runner, visitor } = yield* arrange(twin, 7)
@@ -155,6 +196,7 @@ describe("a request for an actor", () => {
               replyTo: "wayleave.default.gateway.0a0b0c0d",
               name: "",
               actor,
+              skipReadyWait: false,
               traceparent: "",
               route: route(requestId),
               index: 0,

@@ -331,6 +331,73 @@ describe.each([1, 2])("version %i: ids of sixteen bytes", (version) => {
   )
 })
 
+describe("what all streams of one runner may hold", () => {
+  const most = 20 * MiB
+
+  scenario("is bounded in what they were answered: the one beyond ends, the others and later ones go on", (twin) =>
+    Effect.gen(function* () {
+      const arranged = yield* arrange(twin, 7, { pongs: true })
+      const { runner, visitor } = arranged
+      const body = bytesOf(most)
+      // Each visitor has taken its first window.
+      const fits = Math.floor(limits.rivetSessionBytesMax / (most - limits.windowBytesInitial))
+      const answers = Array.from({ length: fits + 1 }, (_, n) => n + 1)
+      for (const id of answers) {
+        yield* visitor.open(actor, id, request("/big"))
+        yield* runner.nextFrame
+        yield* runner.frame(route(id), answer(body))
+        yield* settle
+      }
+      const last = answers.pop() as number
+      assert.deepInclude(yield* runner.nextFrame, {
+        route: route(last),
+        frame: { _tag: "RequestAbort", code: "cancelled" }
+      })
+      const frames = yield* visitor.pending
+      const heads = new Map(frames.map(({ frame, route: at }) => [at.requestId, frame] as const))
+      assert.deepInclude(heads.get(last), { _tag: "ResponseAbort", code: "overflow" })
+      for (const id of answers) assert.include(["ResponseStart", "ResponseChunk"], heads.get(id)?._tag, `${id}`)
+      yield* goesOn(arranged)
+      // One whose visitor leaves makes room for another.
+      yield* visitor.follow(1, { _tag: "RequestAbort", code: "cancelled" })
+      yield* visitor.open(actor, last + 1, request("/big"))
+      yield* runner.nextFrame
+      yield* runner.frame(route(last + 1), answer(body))
+      assert.strictEqual((yield* visitor.frameOf(last + 1))._tag, "ResponseStart")
+      assert.deepStrictEqual(yield* runner.pending, [])
+    })
+  )
+
+  scenario("is bounded in what they are asked: the one beyond is refused, and its runner never hears of it", (twin) =>
+    Effect.gen(function* () {
+      const arranged = yield* arrange(twin, 7, { pongs: true })
+      const { runner, visitor } = arranged
+      const fits = Math.floor(limits.rivetSessionBytesMax / most)
+      const piece = bytesOf(4 * MiB)
+      for (let id = 1; id <= fits; id++) {
+        yield* visitor.open(actor, id, request("/upload", { streamed: true }))
+        for (let sent = 0; sent < most; sent += piece.length) {
+          yield* visitor.follow(id, { _tag: "RequestChunk", body: piece, finish: false })
+        }
+      }
+      const beyond = fits + 1
+      yield* visitor.open(actor, beyond, request("/upload", { streamed: true }))
+      for (let sent = 0; sent < most; sent += piece.length) {
+        yield* visitor.follow(beyond, { _tag: "RequestChunk", body: piece, finish: false })
+      }
+      yield* settle
+      assert.deepInclude(yield* visitor.frameOf(beyond), { _tag: "ResponseAbort", code: "overloaded" })
+      assert.deepStrictEqual(yield* runner.pending, [])
+      yield* visitor.follow(1, { _tag: "RequestChunk", body: new Uint8Array(0), finish: true })
+      const whole = yield* runner.nextFrame
+      assert.deepInclude(whole, { route: route(1) })
+      assert(whole.frame._tag === "RequestStart")
+      assert.strictEqual(whole.frame.body.length, most)
+      yield* goesOn(arranged)
+    })
+  )
+})
+
 describe("what one stream may hold", () => {
   scenario("is bounded in bytes: beyond, it ends on both sides, and the one beside it goes on", (twin) =>
     Effect.gen(function* () {

@@ -156,8 +156,8 @@ export class ControlTwin {
       this.alive.push(actorId)
     },
     suspect: (_session, actorId) => Effect.sync(() => void this.suspected.push(actorId)),
-    place: (actorId) =>
-      (this.delays.get(actorId) ?? Effect.void).pipe(
+    place: (actorId, { wait }) =>
+      ((wait || !this.isHosted(actorId) ? this.delays.get(actorId) : undefined) ?? Effect.void).pipe(
         Effect.andThen(
           Effect.suspend(() => {
             const placement = this.placements.get(actorId)

@@ -152,7 +152,7 @@ export const rivetGateway = Effect.gen(function* () {
 
   const publish = (
     subject: string,
-    to: { readonly name?: string; readonly actor?: string },
+    to: { readonly name?: string; readonly actor?: string; readonly skipReadyWait?: boolean },
     requestId: number,
     index: number,
     frame: RequestFrame,
@@ -166,6 +166,7 @@ export const rivetGateway = Effect.gen(function* () {
           replyTo: gatewaySubject,
           name: to.name ?? "",
           actor: to.actor ?? "",
+          skipReadyWait: to.skipReadyWait ?? false,
           traceparent: "",
           route: route(requestId),
           index,
@@ -206,11 +207,11 @@ export const rivetGateway = Effect.gen(function* () {
 
   return {
     /** Sends an opening frame to an actor. */
-    open: (actor: string, requestId: number, frame: RequestFrame) =>
-      Effect.tap(
-        publish(Subject.ofActors("default"), { actor }, requestId, begin(requestId, frame), frame, "one"),
-        settle
-      ),
+    open: (actor: string, requestId: number, frame: RequestFrame, skipReadyWait = false) => {
+      const place = begin(requestId, frame)
+      const sent = publish(Subject.ofActors("default"), { actor, skipReadyWait }, requestId, place, frame, "one")
+      return Effect.tap(sent, settle)
+    },
     /** Sends one to a runner name. */
     openName: (name: string, requestId: number, frame: RequestFrame) =>
       Effect.tap(
