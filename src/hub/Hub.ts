@@ -197,6 +197,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   let closing = false
   let cutOff = false
   let handshakes = 0
+  let arrivals = 0
 
   /** Sessions whose runners said that they take what is new elsewhere. */
   const elsewhere = new WeakSet<Session>()
@@ -251,6 +252,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
   }
 
   const accept = Effect.fnUntraced(function* (socket: MessageSocket, peer: RunnerPeer) {
+    const arrival = arrivals++
     if (draining) return yield* close(socket, peer, goingAway)
     if (cutOff) return yield* close(socket, peer, cutOffNow)
     if (handshakes >= limits.handshakesMax) {
@@ -265,7 +267,7 @@ const make = Effect.fnUntraced(function* (options: HubOptions) {
       )
     )
     yield* Effect.acquireUseRelease(
-      sessions.enter(introduction, socket),
+      sessions.enter(introduction, socket, arrival),
       (connection) => {
         // Let in before everybody was told.
         if (draining) goAway(connection.session)

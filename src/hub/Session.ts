@@ -77,6 +77,8 @@ export type ConnectionEnd =
 export interface ConnectionPlace {
   /** Which dial of its session it is; 0 where they are not counted. */
   readonly dialled: number
+  /** The number of its socket among all that the hub has accepted. */
+  readonly arrival: number
   /** Completed to end the connection from outside. */
   readonly dismissed: Deferred.Deferred<CloseReason>
   /** Completed when it has ended and can publish nothing more. */

@@ -23,8 +23,15 @@ import {
 
 /** The sessions of one hub and their connections. */
 export interface SessionTable {
-  /** Gives the introduced runner its session, new or resumed; the connection it had before has ended by then. */
-  readonly enter: (introduction: Introduction, socket: MessageSocket) => Effect.Effect<Connection, HandshakeRejected>
+  /**
+   * Gives the introduced runner its session, new or resumed; the connection it had before has ended by then. `arrival` counts the sockets that this hub
+   * has accepted.
+   */
+  readonly enter: (
+    introduction: Introduction,
+    socket: MessageSocket,
+    arrival: number
+  ) => Effect.Effect<Connection, HandshakeRejected>
   /** The connection is over: its session ends, or waits for the runner to return. */
   readonly leave: (connection: Connection, end: ConnectionEnd | undefined) => Effect.Effect<void>
   /** Ends the connection that a session has, for this reason, and waits until it can publish nothing more. */
@@ -181,16 +188,20 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
   const nextGeneration = (present: Session | undefined, { connection }: Introduction) =>
     Math.max((present?.generation ?? 0) + 1, connection)
 
-  /** What its runner said first may arrive last: of two connections that were counted the one with the higher number is the newer. */
-  const refuseOlder = ({ connection }: Introduction, than: number) =>
-    connection === 0 || connection > than
-      ? Effect.void
-      : Effect.fail(
+  /** What its runner said first may arrive last, and the connection that is there is the newer. */
+  const refuseOlder = (isOlder: boolean) =>
+    isOlder
+      ? Effect.fail(
           new HandshakeRejected({
             reason: "protocol_error",
             message: "a newer connection of the same session was here before"
           })
         )
+      : Effect.void
+
+  /** By their dials, where both were counted; else by their arrival, since nobody dials again before he was accepted. */
+  const isOlder = ({ connection }: Introduction, arrival: number, than: ConnectionPlace): boolean =>
+    connection > 0 && than.dialled > 0 ? connection <= than.dialled : arrival < than.arrival
 
   const begin = Effect.fnUntraced(function* (
     introduction: Introduction,
@@ -201,7 +212,7 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
     let generation: number
     let resumed: Session | null
     for (;;) {
-      yield* refuseOlder(introduction, sessions.get(id)?.generation ?? 0)
+      yield* refuseOlder(dialled > 0 && dialled <= (sessions.get(id)?.generation ?? 0))
       generation = nextGeneration(sessions.get(id), introduction)
       resumed = yield* resume(introduction)
       const ending = endings.get(id)
@@ -243,16 +254,17 @@ export const makeSessionTable = Effect.fnUntraced(function* (parts: HubParts, di
       .pipe(Effect.onInterrupt(() => end(session)))
 
   return {
-    enter: Effect.fnUntraced(function* (introduction, socket) {
+    enter: Effect.fnUntraced(function* (introduction, socket, arrival) {
       const { session: id } = introduction
       for (let present = connections.get(id); present !== undefined; present = connections.get(id)) {
-        yield* refuseOlder(introduction, present.dialled)
+        yield* refuseOlder(isOlder(introduction, arrival, present))
         yield* Deferred.succeed(present.dismissed, "fenced")
         yield* Deferred.await(present.ended)
       }
       // Taken before the next wait: a third connection of this session has to dismiss this one first.
       const place: ConnectionPlace = {
         dialled: introduction.connection,
+        arrival,
         dismissed: Deferred.makeUnsafe(),
         ended: Deferred.makeUnsafe()
       }

@@ -162,19 +162,20 @@ export class RivetPeer implements Peer {
     const { wire } = this
     const { provesArrival } = wire
     this.over = false
+    const sockets = this.streams.values().filter(({ closed, kind }) => kind === "websocket" && !closed)
+    // While there is no socket yet: whatever were written first would take along what waits of all the others.
+    for (const stream of sockets) {
+      if (stream.lasts) {
+        // Their gateways repeat what was not acknowledged, once they have slept for a moment.
+        wire.withdraw(stream.route)
+        stream.sleepSoon()
+        this.enlist(stream)
+      } else if (this.misses(stream, provesArrival)) {
+        this.fail(stream, "gap", "messages may have been lost with a connection")
+      }
+    }
     wire.attach(socket, version)
     wire.say(welcome)
-    const sockets = this.streams.values().filter(({ closed, kind }) => kind === "websocket" && !closed)
-    // Before anything is written: their gateways repeat what was not acknowledged, once they have slept for a moment.
-    for (const stream of sockets.filter(({ lasts }) => lasts)) {
-      wire.withdraw(stream.route)
-      stream.sleepSoon()
-      this.enlist(stream)
-    }
-    const broken = sockets.filter((stream) => !stream.lasts && this.misses(stream, provesArrival))
-    // Likewise: what waits of one must not leave with the news of another.
-    for (const { route } of broken) wire.withdraw(route)
-    for (const stream of broken) this.fail(stream, "gap", "messages may have been lost with a connection")
     wire.flush()
   }
 

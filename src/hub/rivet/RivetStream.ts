@@ -218,8 +218,9 @@ export class RivetStream {
       this.grantBytes = 0
       return { index: 0, frame: { _tag: "Credit", bytes } }
     }
-    if (this.rest === undefined && this.sleepsNext) return this.fallAsleep()
     const frame = this.rest ?? this.queue.peek()
+    // Its gateway has to hear first that there is something to sleep.
+    if (this.rest === undefined && this.sleepsNext && frame?._tag !== "WebSocketOpen") return this.fallAsleep()
     if (frame === undefined) return undefined
     if (frame === asleep) return this.fallAsleep()
     const bytes = this.credit.pieceBytes(bodyBytes(frame))

@@ -1,7 +1,9 @@
 /** What a bus repeats or loses on its way down: Rivet's runners are told no places of pieces, so their hub judges them. */
 import { assert, describe } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
+import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import {
+  accept,
   actor,
   answer,
   arrange,
@@ -10,11 +12,13 @@ import {
   hibernating,
   key,
   message,
+  mk2,
   request,
   route,
   scenario,
   settle,
   socketId,
+  upgrade,
   withSocket
 } from "./RivetHarness.ts"
 
@@ -78,6 +82,28 @@ describe.each(hibernating)("version %i, with a socket that can hibernate", (vers
       assert.deepInclude(first, { route: key, index: 1 })
       assert.strictEqual(asText(first.frame), "one")
       assert.strictEqual(asText((yield* runner.nextFrame).frame), "two")
+    })
+  )
+})
+
+describe.each(mk2)("version %i: of two sockets that may have lost something with a connection", (version) => {
+  scenario("neither is told what waited for the next: both end there", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* withSocket(twin, version)
+      const second = socketId + 1
+      yield* visitor.open(actor, second, upgrade)
+      yield* runner.nextFrame
+      yield* runner.frame(route(second), accept())
+      assert.strictEqual((yield* visitor.frameOf(second))._tag, "WebSocketOpen")
+      runner.socket.terminateUnsafe()
+      yield* Fiber.join(runner.accepted)
+      yield* visitor.follow(socketId, message("behind what is lost"))
+      yield* visitor.follow(second, message("and here"))
+      yield* settle
+      const back = yield* connect({ version })
+      yield* settle
+      const told = (yield* back.pending).flatMap((down) => (down._tag === "TunnelDown" ? [down.frame._tag] : []))
+      assert.deepStrictEqual(told, ["WebSocketClose", "WebSocketClose"])
     })
   )
 })

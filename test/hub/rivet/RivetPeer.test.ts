@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { RivetPeer } from "../../../src/hub/rivet/RivetPeer.ts"
+import { type RivetVersion, versionOf } from "../../../src/protocol/Rivet.ts"
+import { pair } from "../../../src/socket/MessageSocket.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { accept, actor, message, request, route, upgrade } from "./RivetHarness.ts"
 
@@ -44,6 +46,22 @@ describe("the line of streams that have something to publish", () => {
     assert.strictEqual(second.nextInLine(), stream)
     assert.strictEqual(stream.take()?.frame._tag, "Credit")
     assert.isUndefined(stream.take())
+  })
+})
+
+describe("a WebSocket whose runner came back just after it had said yes", () => {
+  it("sleeps only once its gateway has heard of the yes", () => {
+    const peer = peerOf()
+    peer.send({ route: route(1), index: 0, actor, frame: upgrade })
+    peer.take(route(1), accept(true))
+    const [socket] = pair({ protocol: "rivet" })
+    peer.attach(socket, versionOf(7) as RivetVersion, {
+      ...{ _tag: "Welcome", runnerId: "", lastEventIndex: -1n, runnerLostMs: 15_000n, actorStopMs: 1n },
+      serverlessDrainMs: null
+    })
+    const stream = peer.nextInLine()
+    assert.strictEqual(stream?.take()?.frame._tag, "WebSocketOpen")
+    assert.deepInclude(stream?.take()?.frame, { _tag: "WebSocketClose", hibernate: true })
   })
 })
 
