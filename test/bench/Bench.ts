@@ -1,5 +1,5 @@
 /** Runs rows on ways: in one round each way in turn, so that what the machine does meanwhile hits all alike. */
-import { Effect, Exit, Scope } from "effect"
+import { Effect, Exit, Option, Scope } from "effect"
 import type { Measured, Subject } from "./Measurement.ts"
 import { NotInstalled } from "./Peers.ts"
 import * as Processes from "./Processes.ts"
@@ -23,8 +23,6 @@ export interface BenchResult {
   readonly missing: Readonly<Record<string, string>>
 }
 
-const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
-
 /** The app, and one way to it. */
 export const startSubject = Effect.fnUntraced(function* (way: Way, options: Processes.NodeOptions = {}) {
   const { match, ...app } = yield* Processes.startNode("app", "App.ts", [], /listening on (\d+)/)
@@ -33,15 +31,14 @@ export const startSubject = Effect.fnUntraced(function* (way: Way, options: Proc
 })
 
 /** Ways that stand, each started when it is first needed and there until the scope ends. */
-const makeSubjects = Effect.fnUntraced(function* () {
+const makeSubjects = Effect.gen(function* () {
   const scope = yield* Effect.scope
   const standing = new Map<Way, Exit.Exit<Subject, Error>>()
-  const kept = Effect.fnUntraced(function* (way: Way) {
+  return Effect.fnUntraced(function* (way: Way) {
     const exit = standing.get(way) ?? (yield* Effect.exit(Scope.provide(startSubject(way), scope)))
     standing.set(way, exit)
     return yield* exit
   })
-  return { kept }
 })
 
 const measureOn = (row: Row, subject: Subject): Effect.Effect<Measured, Error> =>
@@ -50,49 +47,57 @@ const measureOn = (row: Row, subject: Subject): Effect.Effect<Measured, Error> =
     catch: (error) => (error instanceof Error ? error : new Error(String(error)))
   })
 
+interface OpenCell {
+  readonly way: Way
+  readonly rounds: Array<Measured | undefined>
+  failure: string | undefined
+}
+
+const closeCell = ({ failure, rounds, way }: OpenCell): Cell => ({
+  way: way.name,
+  rounds,
+  ...(failure === undefined ? {} : { failure })
+})
+
 /** Runs them. A row that fails on a way says why and is not tried there again. */
 export const run = Effect.fnUntraced(function* ({ progress, rounds, rows, ways }: BenchOptions) {
-  const subjects = yield* makeSubjects()
+  const subjectOf = yield* makeSubjects
   const missing: Record<string, string> = {}
+
+  const attempt = Effect.fnUntraced(function* (row: Row, { failure, way }: OpenCell, round: number) {
+    if (failure !== undefined) return yield* Effect.fail(new Error(failure))
+    const subject = yield* row.fresh === true ? startSubject(way) : subjectOf(way)
+    const measured = yield* measureOn(row, subject)
+    progress(`${row.name}, round ${round}, ${way.name}: ${measured.value.toPrecision(4)} ${row.unit}`)
+    return measured
+  }, Effect.scoped)
+
+  const measureCell = Effect.fnUntraced(function* (row: Row, cell: OpenCell, round: number) {
+    const exit = yield* Effect.exit(attempt(row, cell, round))
+    // A defect is a fault of this program: it ends the run.
+    const error = Exit.isSuccess(exit) ? undefined : Option.getOrUndefined(Exit.findErrorOption(exit))
+    if (Exit.isFailure(exit) && error === undefined) return yield* exit
+    if (error instanceof NotInstalled) {
+      missing[cell.way.name] = error.message
+      return progress(`${cell.way.name}: ${error.message}`)
+    }
+    if (error !== undefined && cell.failure === undefined) {
+      cell.failure = error.message
+      progress(`${row.name}, ${cell.way.name}: FAILED: ${cell.failure}`)
+    }
+    if (round > 0) cell.rounds.push(Exit.isSuccess(exit) ? exit.value : undefined)
+  })
+
+  const there = ({ way }: OpenCell) => !(way.name in missing)
   const results: Array<RowResult> = []
   for (const row of rows) {
     const cells = ways
       .filter((way) => row.on?.(way) ?? true)
-      .map((way) => ({ way, rounds: [] as Array<Measured | undefined>, failure: undefined as string | undefined }))
+      .map((way): OpenCell => ({ way, rounds: [], failure: undefined }))
     // Round 0 warms up; where each round has processes of its own there is nothing to warm.
-    for (let round = row.fresh === true ? 1 : 0; round <= rounds; round++) {
-      for (const cell of cells) {
-        const { way } = cell
-        if (way.name in missing) continue
-        if (cell.failure !== undefined) {
-          cell.rounds.push(undefined)
-          continue
-        }
-        const subject = row.fresh === true ? startSubject(way) : subjects.kept(way)
-        const exit = yield* Effect.exit(Effect.scoped(Effect.flatMap(subject, (subject) => measureOn(row, subject))))
-        const error = Exit.findErrorOption(exit)
-        if (Exit.isSuccess(exit)) {
-          progress(`${row.name}, round ${round}, ${way.name}: ${exit.value.value.toPrecision(4)} ${row.unit}`)
-          if (round > 0) cell.rounds.push(exit.value)
-        } else if (error._tag === "Some" && error.value instanceof NotInstalled) {
-          missing[way.name] = error.value.message
-          progress(`${way.name}: ${error.value.message}`)
-        } else {
-          cell.failure = error._tag === "Some" ? messageOf(error.value) : String(exit.cause)
-          progress(`${row.name}, ${way.name}: FAILED: ${cell.failure}`)
-          if (round > 0) cell.rounds.push(undefined)
-        }
-      }
-    }
-    const known = cells.filter(({ way }) => !(way.name in missing))
-    results.push(
-      resultOf(
-        row,
-        known.map(
-          ({ failure, rounds, way }): Cell => ({ way: way.name, rounds, ...(failure === undefined ? {} : { failure }) })
-        )
-      )
-    )
+    for (let round = row.fresh === true ? 1 : 0; round <= rounds; round++)
+      for (const cell of cells) if (there(cell)) yield* measureCell(row, cell, round)
+    results.push(resultOf(row, cells.filter(there).map(closeCell)))
   }
   const result: BenchResult = { rows: results, missing }
   return result

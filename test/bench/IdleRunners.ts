@@ -1,5 +1,5 @@
 /** Many runners in one process, each with a name of its own, who are connected and do nothing. Arguments: the hub's URL and their number. */
-import { Effect, Layer, Logger } from "effect"
+import { Context, Effect, Layer, Logger } from "effect"
 import * as Runner from "../../src/runner/Runner.ts"
 import { RunnerApp } from "../../src/runner/RunnerApp.ts"
 import { layerDialer } from "../../src/socket/WsSocket.ts"
@@ -8,14 +8,11 @@ const [hubUrl = "", count = "0"] = process.argv.slice(2)
 
 const silent = Layer.succeed(RunnerApp, { request: () => Effect.never, webSocket: () => Effect.never })
 
-const connect = (name: string) =>
-  Effect.gen(function* () {
-    const { connected } = yield* Effect.map(
-      Layer.build(Layer.fresh(Runner.layer({ hubUrl, name, drain: 0 }).pipe(Layer.provide([silent, layerDialer])))),
-      (context) => Runner.Runner.pipe(Effect.provideContext(context))
-    ).pipe(Effect.flatten)
-    yield* connected
-  })
+const connect = Effect.fnUntraced(function* (name: string) {
+  const runner = Runner.layer({ hubUrl, name, drain: 0 }).pipe(Layer.provide([silent, layerDialer]))
+  const services = yield* Layer.build(Layer.fresh(runner))
+  yield* Context.get(services, Runner.Runner).connected
+})
 
 const program = Effect.gen(function* () {
   const names = Array.from({ length: Number(count) }, (_, i) => `idle-${i}`)
