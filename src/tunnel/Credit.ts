@@ -1,7 +1,7 @@
 /**
  * Flow control of one stream in one direction, in bytes of body: what a sender may still send, and when a receiver lets it send more.
  *
- * Both windows are plain counters and know neither clock nor socket; whoever owns the stream asks them at every frame. The gateway and the
+ * Both windows are plain counters and know no socket, and a clock only as it is given; whoever owns the stream asks them at every frame. The gateway and the
  * runner each hold one of either kind per stream. `docs/internals/flow-control.md` shows the whole loop.
  */
 import { limits } from "./Limits.ts"
