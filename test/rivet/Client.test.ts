@@ -3,7 +3,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { WebSocket } from "ws"
 import * as Processes from "../journey/Processes.ts"
@@ -17,7 +17,8 @@ import {
   kv,
   openSocket,
   refusals,
-  startApp
+  startApp,
+  unacknowledged
 } from "./RivetProcesses.ts"
 
 const KiB = 1024
@@ -108,7 +109,7 @@ it.live(
   "every operation of its store does what it says, and an error is an error of the client's",
   () =>
     Effect.gen(function* () {
-      const { hub, id } = yield* arrange
+      const { app, hub, id } = yield* arrange
       const put = (...keys: ReadonlyArray<string>) =>
         kv(hub.port, id, { op: "put", entries: keys.map((key) => [base64(key), base64(`value of ${key}`)]) })
       const keysOf = ({ value }: { readonly value?: unknown }) =>
@@ -129,6 +130,8 @@ it.live(
       assert.match(String(tooLong.error), /key is too long \(max 2048 bytes\)/)
       yield* kv(hub.port, id, { op: "drop" })
       assert.deepStrictEqual(keysOf(yield* kv(hub.port, id, { op: "all" })), [])
+      yield* wellBehaved(hub.adminPort)
+      quietClient(app)
     }).pipe(Effect.scoped),
   60_000
 )
@@ -160,20 +163,23 @@ it.live(
 )
 
 it.live(
-  "an actor sleeps when it asks to, an alarm wakes it, and so does a visitor",
+  "WebSockets that can hibernate are acknowledged message by message, and close from either side with code and reason",
   () =>
     Effect.gen(function* () {
       const { app, hub, id } = yield* arrange
-      const asleep = eventually(actorOf(hub.port, id), (actor) => typeof actor.sleep_ts === "number")
-      yield* ask(hub.port, `/gateway/${id}/alarm?ms=2500`)
-      yield* ask(hub.port, `/gateway/${id}/sleep`)
-      yield* asleep
-      yield* app.said(/"event":"stopped".*"generation":0/)
-      yield* app.said(/"event":"ready".*"generation":1/)
-      yield* ask(hub.port, `/gateway/${id}/sleep`)
-      yield* asleep
-      const woken = yield* ask(hub.port, `/gateway/${id}/info`)
-      assert.strictEqual(JSON.parse(woken.text).generation, 2)
+      const socket = yield* openSocket(hub.port, id, "/hibernate/a")
+      for (const text of ["1", "2", "3"]) yield* socket.send(text)
+      yield* socket.count(3)
+      assert.deepStrictEqual(socket.received, ["kept:1", "kept:2", "kept:3"])
+      // Nothing is kept for a repetition any more.
+      yield* eventually(unacknowledged(hub.adminPort), (bytes) => bytes === 0)
+      socket.ws.close(4001, "enough")
+      yield* app.said(/"event":"closed".*"path":"\/hibernate\/a","code":4001,"reason":"enough"/)
+      const other = yield* openSocket(hub.port, id, "/hibernate/b")
+      yield* other.send("close:4002:bye")
+      yield* eventually(Effect.sync(other.closed), (closed) => closed !== undefined)
+      assert.deepStrictEqual(other.closed(), [4002, "bye"])
+      yield* eventually(unacknowledged(hub.adminPort), (bytes) => bytes === 0)
       yield* wellBehaved(hub.adminPort)
       quietClient(app)
     }).pipe(Effect.scoped),
@@ -184,16 +190,31 @@ it.live(
   "an actor that asks to be destroyed is no more, and one that stops is dealt with by its policy",
   () =>
     Effect.gen(function* () {
-      const { hub, id } = yield* arrange
+      const { app, hub, id } = yield* arrange
       yield* ask(hub.port, `/gateway/${id}/destroy`)
       const gone = yield* eventually(ask(hub.port, `/gateway/${id}/info`), ({ status }) => status === 404)
       assert.deepInclude(JSON.parse(gone.text), { group: "actor", code: "not_found" })
-      const restarting = yield* createActor(hub.port, "room", { key: "again", crash_policy: "restart" })
-      const before = JSON.parse((yield* ask(hub.port, `/gateway/${restarting}/info`)).text)
-      const deleted = yield* call(hub.port, "DELETE", `/actors/${restarting}?namespace=default`)
-      assert.strictEqual(deleted.status, 200)
-      assert.strictEqual(before.generation, 0)
-      yield* eventually(ask(hub.port, `/gateway/${restarting}/info`), ({ status }) => status === 404)
+      // One that stops by itself ends by its policy: the client calls that an error unless the app asked to be destroyed.
+      const stopped = Effect.fnUntraced(function* (crash_policy: "sleep" | "restart" | "destroy") {
+        const stopping = yield* createActor(hub.port, "room", { key: crash_policy, crash_policy })
+        assert.strictEqual((yield* ask(hub.port, `/gateway/${stopping}/info`)).status, 200)
+        yield* ask(hub.port, `/gateway/${stopping}/stop`)
+        yield* app.said(new RegExp(`"event":"stopped","actorId":"${stopping}","generation":0`))
+        return stopping
+      })
+      const asleep = yield* stopped("sleep")
+      yield* eventually(actorOf(hub.port, asleep), (actor) => typeof actor.sleep_ts === "number")
+      const again = yield* stopped("restart")
+      yield* app.said(new RegExp(`"event":"ready","actorId":"${again}","generation":1`))
+      const over = yield* stopped("destroy")
+      yield* eventually(ask(hub.port, `/gateway/${over}/info`), ({ status }) => status === 404)
+      const deleted = yield* createActor(hub.port, "room", { key: "deleted", crash_policy: "restart" })
+      yield* ask(hub.port, `/gateway/${deleted}/info`)
+      assert.strictEqual((yield* call(hub.port, "DELETE", `/actors/${deleted}?namespace=default`)).status, 200)
+      yield* eventually(ask(hub.port, `/gateway/${deleted}/info`), ({ status }) => status === 404)
+      yield* app.said(new RegExp(`"event":"stopped","actorId":"${deleted}","generation":0`))
+      yield* wellBehaved(hub.adminPort)
+      quietClient(app)
     }).pipe(Effect.scoped),
   60_000
 )
@@ -209,72 +230,6 @@ it.live(
       const again = yield* Processes.fetch(hub.port, { path: "/info", host: "lobby.localhost" })
       assert.strictEqual(JSON.parse(again.text).actorId, JSON.parse(answer.text).actorId)
       yield* wellBehaved(hub.adminPort)
-    }).pipe(Effect.scoped),
-  60_000
-)
-
-it.live(
-  "a runner told to end stops its actors in order and leaves, and a new one takes them on",
-  () =>
-    Effect.gen(function* () {
-      const { app, hub, id } = yield* arrange
-      yield* kv(hub.port, id, { op: "put", entries: [[base64("kept"), base64("yes")]] })
-      yield* app.signal("SIGTERM")
-      yield* app.said(/"event":"stopped"/)
-      yield* app.said(/"event":"shutdown"/)
-      yield* app.ended
-      yield* startApp(hub.port, "room")
-      const got = yield* kv(hub.port, id, { op: "get", keys: [base64("kept")] })
-      assert.deepStrictEqual(got.value, [base64("yes")])
-    }).pipe(Effect.scoped),
-  60_000
-)
-
-it.live(
-  "a runner that is killed loses its actors to the next one within its time",
-  () =>
-    Effect.gen(function* () {
-      const { app, hub, id } = yield* arrange
-      assert.strictEqual((yield* ask(hub.port, `/gateway/${id}/info`)).status, 200)
-      app.child.kill("SIGKILL")
-      yield* app.ended
-      yield* startApp(hub.port, "room")
-      const answer = yield* eventually(ask(hub.port, `/gateway/${id}/info`), ({ status }) => status === 200, 25_000)
-      assert.isAbove(JSON.parse(answer.text).generation, 0)
-    }).pipe(Effect.scoped),
-  60_000
-)
-
-it.live(
-  "a network that goes away for a second breaks neither a request nor a conversation",
-  () =>
-    Effect.gen(function* () {
-      const hub = yield* Processes.serve()
-      const wire = yield* Processes.relay(hub.port)
-      const app = yield* startApp(wire.port, "room")
-      const id = yield* createActor(hub.port, "room")
-      const plain = yield* openSocket(hub.port, id, "/chat")
-      const kept = yield* openSocket(hub.port, id, "/hibernate")
-      yield* plain.send("one")
-      yield* kept.send("1")
-      yield* plain.count(1)
-      yield* kept.count(1)
-      const slow = yield* Effect.forkChild(ask(hub.port, `/gateway/${id}/slow?ms=6000`))
-      // Until a ping that proves the first words to have arrived was answered.
-      yield* Effect.sleep(3_500)
-      yield* wire.setDown(true)
-      yield* app.said(/"event":"disconnected"/)
-      yield* kept.send("2")
-      yield* wire.setDown(false)
-      yield* kept.count(2)
-      yield* plain.send("two")
-      yield* plain.count(2)
-      const answer = yield* Fiber.join(slow)
-      assert.strictEqual(answer.status, 200)
-      assert.deepStrictEqual(plain.received, ["echo:one", "echo:two"])
-      assert.deepStrictEqual(kept.received, ["kept:1", "kept:2"])
-      yield* wellBehaved(hub.adminPort)
-      quietClient(app)
     }).pipe(Effect.scoped),
   60_000
 )
@@ -298,6 +253,101 @@ it.live(
       taker.once("open", () => taker.send(Buffer.from("0004726f6f6d01000000020000000000", "hex")))
       yield* app.said(/"event":"disconnected","code":1000,"reason":"ws\.eviction#/)
       yield* app.said(/"event":"shutdown"/)
+      yield* wellBehaved(hub.adminPort)
+      quietClient(app)
     }).pipe(Effect.scoped),
   60_000
 )
+
+// Side by side: most of it is waiting.
+describe.concurrent("in its time", () => {
+  it.live(
+    "an actor sleeps when it asks to, an alarm wakes it, and so does a visitor",
+    () =>
+      Effect.gen(function* () {
+        const { app, hub, id } = yield* arrange
+        const asleep = eventually(actorOf(hub.port, id), (actor) => typeof actor.sleep_ts === "number")
+        yield* ask(hub.port, `/gateway/${id}/alarm?ms=2500`)
+        yield* ask(hub.port, `/gateway/${id}/sleep`)
+        yield* asleep
+        yield* app.said(/"event":"stopped".*"generation":0/)
+        yield* app.said(/"event":"ready".*"generation":1/)
+        yield* ask(hub.port, `/gateway/${id}/sleep`)
+        yield* asleep
+        const woken = yield* ask(hub.port, `/gateway/${id}/info`)
+        assert.strictEqual(JSON.parse(woken.text).generation, 2)
+        yield* wellBehaved(hub.adminPort)
+        quietClient(app)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "a runner that is killed loses its actors to the next one within its time",
+    () =>
+      Effect.gen(function* () {
+        const { app, hub, id } = yield* arrange
+        assert.strictEqual((yield* ask(hub.port, `/gateway/${id}/info`)).status, 200)
+        app.child.kill("SIGKILL")
+        yield* app.ended
+        yield* startApp(hub.port, "room")
+        const answer = yield* eventually(ask(hub.port, `/gateway/${id}/info`), ({ status }) => status === 200, 25_000)
+        assert.isAbove(JSON.parse(answer.text).generation, 0)
+        yield* wellBehaved(hub.adminPort)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "a network that goes away for a second breaks neither a request nor a conversation",
+    () =>
+      Effect.gen(function* () {
+        const hub = yield* Processes.serve()
+        const wire = yield* Processes.relay(hub.port)
+        const app = yield* startApp(wire.port, "room")
+        const id = yield* createActor(hub.port, "room")
+        const plain = yield* openSocket(hub.port, id, "/chat")
+        const kept = yield* openSocket(hub.port, id, "/hibernate")
+        yield* plain.send("one")
+        yield* kept.send("1")
+        yield* plain.count(1)
+        yield* kept.count(1)
+        const slow = yield* Effect.forkChild(ask(hub.port, `/gateway/${id}/slow?ms=6000`))
+        // Until a ping that proves the first words to have arrived was answered.
+        yield* Effect.sleep(3_500)
+        yield* wire.setDown(true)
+        yield* app.said(/"event":"disconnected"/)
+        yield* kept.send("2")
+        yield* wire.setDown(false)
+        yield* kept.count(2)
+        yield* plain.send("two")
+        yield* plain.count(2)
+        const answer = yield* Fiber.join(slow)
+        assert.strictEqual(answer.status, 200)
+        assert.deepStrictEqual(plain.received, ["echo:one", "echo:two"])
+        assert.deepStrictEqual(kept.received, ["kept:1", "kept:2"])
+        yield* wellBehaved(hub.adminPort)
+        quietClient(app)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "a runner told to end stops its actors in order and leaves, and a new one takes them on",
+    () =>
+      Effect.gen(function* () {
+        const { app, hub, id } = yield* arrange
+        yield* kv(hub.port, id, { op: "put", entries: [[base64("kept"), base64("yes")]] })
+        yield* app.signal("SIGTERM")
+        yield* app.said(/"event":"stopped"/)
+        yield* app.said(/"event":"shutdown"/)
+        yield* app.ended
+        yield* startApp(hub.port, "room")
+        const got = yield* kv(hub.port, id, { op: "get", keys: [base64("kept")] })
+        assert.deepStrictEqual(got.value, [base64("yes")])
+        yield* wellBehaved(hub.adminPort)
+        quietClient(app)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})

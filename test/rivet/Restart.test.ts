@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import * as Processes from "../journey/Processes.ts"
 import { ask, createActor, eventually, happenings, kv, openSocket, refusals, startApp } from "./RivetProcesses.ts"
@@ -32,42 +32,46 @@ const load = Effect.fnUntraced(function* (port: number, id: string) {
   return { statuses, stop: Fiber.interrupt(fiber) }
 })
 
-for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-  it.live(
-    `a hub ended by ${signal} under load and started again: the client is back, its actor lives on, its store has everything acknowledged`,
-    () =>
-      Effect.gen(function* () {
-        const directory = yield* temporary
-        const args = ["--actors-file", join(directory, "actors.sqlite")]
-        const hub = yield* Processes.serve(0, undefined, args)
-        const app = yield* startApp(hub.port, "room")
-        const id = yield* createActor(hub.port, "room")
-        const first = JSON.parse((yield* ask(hub.port, `/gateway/${id}/info`)).text)
-        yield* kv(hub.port, id, { op: "put", entries: [[base64("k"), base64("v")]] })
-        const traffic = yield* load(hub.port, id)
-        yield* Effect.sleep(500)
-        yield* hub.signal(signal)
-        yield* hub.ended
-        const again = yield* Processes.serve(hub.port, undefined, args)
-        yield* eventually(ask(again.port, `/gateway/${id}/info`), ({ status }) => status === 200, 20_000)
-        const [answered] = [traffic.statuses.get("200") ?? 0]
-        yield* Effect.sleep(500)
-        yield* traffic.stop
-        assert.isAbove(traffic.statuses.get("200") ?? 0, answered)
-        const later = JSON.parse((yield* ask(again.port, `/gateway/${id}/info`)).text)
-        // The same process, the same actor, not started again.
-        assert.deepStrictEqual(later, first)
-        const got = yield* kv(again.port, id, { op: "get", keys: [base64("k")] })
-        assert.deepStrictEqual(got.value, [base64("v")])
-        assert.deepStrictEqual(yield* refusals(again.adminPort), { unknown: 0, foreign: 0 })
-        assert.deepStrictEqual(
-          happenings(app).filter(({ event }) => event === "unhandled rejection"),
-          []
-        )
-      }).pipe(Effect.scoped),
-    60_000
-  )
-}
+// Side by side: most of it is waiting.
+describe.concurrent.each(["SIGTERM", "SIGKILL"] as const)(
+  "a hub ended by %s under load and started again",
+  (signal) => {
+    it.live(
+      "has its client back, whose actor lives on with all that its store acknowledged",
+      () =>
+        Effect.gen(function* () {
+          const directory = yield* temporary
+          const args = ["--actors-file", join(directory, "actors.sqlite")]
+          const hub = yield* Processes.serve(0, undefined, args)
+          const app = yield* startApp(hub.port, "room")
+          const id = yield* createActor(hub.port, "room")
+          const first = JSON.parse((yield* ask(hub.port, `/gateway/${id}/info`)).text)
+          yield* kv(hub.port, id, { op: "put", entries: [[base64("k"), base64("v")]] })
+          const traffic = yield* load(hub.port, id)
+          yield* Effect.sleep(500)
+          yield* hub.signal(signal)
+          yield* hub.ended
+          const again = yield* Processes.serve(hub.port, undefined, args)
+          yield* eventually(ask(again.port, `/gateway/${id}/info`), ({ status }) => status === 200, 20_000)
+          const [answered] = [traffic.statuses.get("200") ?? 0]
+          yield* Effect.sleep(500)
+          yield* traffic.stop
+          assert.isAbove(traffic.statuses.get("200") ?? 0, answered)
+          const later = JSON.parse((yield* ask(again.port, `/gateway/${id}/info`)).text)
+          // The same process, the same actor, not started again.
+          assert.deepStrictEqual(later, first)
+          const got = yield* kv(again.port, id, { op: "get", keys: [base64("k")] })
+          assert.deepStrictEqual(got.value, [base64("v")])
+          assert.deepStrictEqual(yield* refusals(again.adminPort), { unknown: 0, foreign: 0 })
+          assert.deepStrictEqual(
+            happenings(app).filter(({ event }) => event === "unhandled rejection"),
+            []
+          )
+        }).pipe(Effect.scoped),
+      60_000
+    )
+  }
+)
 
 it.live(
   "numbered messages of a WebSocket whose actor sleeps and wakes are neither lost nor doubled",

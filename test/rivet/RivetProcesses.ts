@@ -144,3 +144,7 @@ export const refusals = Effect.fnUntraced(function* (adminPort: number) {
   const foreign = yield* Processes.metric(adminPort, "wayleave_hub_frames_refused_total", '{reason="foreign"}')
   return { unknown, foreign }
 })
+
+/** What visitors' messages a gateway still keeps for an acknowledgement, in bytes. */
+export const unacknowledged = (adminPort: number) =>
+  Processes.metric(adminPort, "wayleave_gateway_unacknowledged_bytes", "")

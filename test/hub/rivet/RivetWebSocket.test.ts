@@ -2,10 +2,12 @@ import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import { RouteStore } from "../../../src/route/RouteStore.ts"
 import type { RequestFrame } from "../../../src/tunnel/Frame.ts"
+import { limits } from "../../../src/tunnel/Limits.ts"
 import {
   ack,
   actor,
   all,
+  answer,
   arrange,
   asText,
   atRest,
@@ -213,6 +215,26 @@ describe.each(hibernating)("version %i: a WebSocket that can hibernate", (versio
       assert.strictEqual(asText(yield* visitor.frameOf(socketId)), "reply")
       assert.deepStrictEqual(yield* visitor.frameOf(socketId), ack(2))
       assert.deepStrictEqual(yield* visitor.frameOf(socketId), ack(65_535))
+    })
+  )
+})
+
+describe.each(all)("version %i: at the edge of 20 MiB", (version) => {
+  scenario("a message of exactly that much passes; one byte more ends that socket alone", (twin) =>
+    Effect.gen(function* () {
+      const { runner, visitor } = yield* withSocket(twin, version)
+      const data = bytesOf(limits.rivetPayloadBytesMax)
+      yield* runner.frame(key, message(data))
+      assert.isTrue((yield* visitor.message(socketId)).data.equals(Buffer.from(data)))
+      yield* visitor.open(actor, 2, request("/beside"))
+      yield* runner.nextFrame
+      yield* runner.frame(key, message(bytesOf(limits.rivetPayloadBytesMax + 1)))
+      assert.deepInclude(yield* visitor.frameOf(socketId), { _tag: "ResponseAbort", code: "overflow" })
+      assert.deepInclude(yield* runner.nextFrame, { route: key, frame: closeDown(1011, "ws.downstream_closed") })
+      yield* runner.frame(route(2), answer())
+      assert.strictEqual((yield* visitor.frameOf(2))._tag, "ResponseStart")
+      assert.isUndefined(runner.socket.closedUnsafe())
+      yield* atRest
     })
   )
 })
