@@ -34,7 +34,6 @@ export class StreamLink implements Due {
   pinnedMs: number | undefined
   /** Counts how often a hub took up the other end: what was begun before is not continued. */
   attachments = 0
-
   /** Order and amounts, since a hub last took up the other end. */
   flow: StreamFlow
   /** Whose it is, and the hub that has it or had it last: should that be gone, the stream must know, may it be written to or not. */
@@ -390,8 +389,7 @@ export class StreamLink implements Due {
     if (this.pin.known) {
       // The last word goes where the stream was last: should a hub be there after all, it must not keep the route.
       this.pin.open()
-      if (this.over) this.wake()
-      else this.break("runner_lost", "session_lost")
+      if (!this.over) this.break("runner_lost", "session_lost")
       return
     }
     if (this.over) return this.finish()
