@@ -120,7 +120,7 @@ const expose = Effect.fnUntraced(function* (options: {
     const line = live ? undefined : teller.line(event)
     if (line !== undefined) standardOutput.add(line)
   }
-  let state = ExposeState.initial(name, target.origin)
+  let state = ExposeState.initial(name, target.origin, live ? ExposeState.requestsShownMax : 0)
   const observer = observe((f) => {
     state = f(state)
   }, tell)

@@ -23,7 +23,7 @@ export interface RequestEntry {
   readonly cause?: string | undefined
 }
 
-/** All of it. `requests` are the latest, newest first, and bounded. */
+/** All of it. `requests` are the latest, newest first, and at most `requestsMax`. */
 export interface ExposeState {
   readonly name: string
   readonly target: string
@@ -31,6 +31,7 @@ export interface ExposeState {
   /** The command was told to end, and open requests may finish. */
   readonly leaving: boolean
   readonly requests: ReadonlyArray<RequestEntry>
+  readonly requestsMax: number
   readonly open: number
   readonly answered: number
   readonly failed: number
@@ -39,13 +40,14 @@ export interface ExposeState {
 /** How many requests are remembered: more than any terminal shows. */
 export const requestsShownMax = 200
 
-/** Before the first connection. */
-export const initial = (name: string, target: string): ExposeState => ({
+/** Before the first connection. Where nobody looks at the list, it need not be kept: then `requestsMax` is 0. */
+export const initial = (name: string, target: string, requestsMax = requestsShownMax): ExposeState => ({
   name,
   target,
   link: { _tag: "Connecting" },
   leaving: false,
   requests: [],
+  requestsMax,
   open: 0,
   answered: 0,
   failed: 0
@@ -66,8 +68,8 @@ export const requestStarted = (
   open: state.open + 1,
   requests: [
     { ...request, status: undefined, durationMs: undefined, failed: false },
-    ...state.requests.slice(0, requestsShownMax - 1)
-  ]
+    ...state.requests.slice(0, Math.max(0, state.requestsMax - 1))
+  ].slice(0, state.requestsMax)
 })
 
 /** It ended: answered in full, or not. One that scrolled out of the list still counts. */

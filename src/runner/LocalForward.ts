@@ -184,7 +184,6 @@ const send = ({ agent, done, stream, target }: Attempt, again: boolean): (() => 
     maxHeaderSize: limits.headBytesMax,
     ...(target.protocol === "https:" ? { rejectUnauthorized: target.verifyCertificate ?? true } : {})
   })
-  request.setNoDelay(true)
   // Node would silently drop headers beyond its count; their size is bounded instead.
   request.maxHeadersCount = 0
   request.on("information", (info) => {
@@ -238,6 +237,13 @@ const forwardRequest = (stream: RequestStream, target: Target, agent: http.Agent
     }
   })
 
+/** Keeps connections to one app. Node's own would put together the name of the place at every request. */
+class OneAppAgent extends http.Agent {
+  override getName(): string {
+    return "app"
+  }
+}
+
 /** How long an unused connection to the app is kept. */
 const idleMs = 60_000
 
@@ -255,7 +261,7 @@ export const layer = (target: Target): Layer.Layer<RunnerApp, never, Dialer> =>
         scheduling: "lifo"
       }
       const agent = yield* Effect.acquireRelease(
-        Effect.sync(() => (target.protocol === "https:" ? new https.Agent(options) : new http.Agent(options))),
+        Effect.sync(() => (target.protocol === "https:" ? new https.Agent(options) : new OneAppAgent(options))),
         (agent) => Effect.sync(() => agent.destroy())
       )
       return RunnerApp.of({

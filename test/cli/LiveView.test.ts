@@ -125,3 +125,12 @@ it("a text is cut at a character, with an ellipsis, by width", () => {
   assert.strictEqual(shorten("長い名前", 5), "長い…")
   assert.strictEqual(shorten("abc", 0), "")
 })
+
+it("of requests that nobody looks at only the number is kept", () => {
+  let state = ExposeState.initial("web", "http://127.0.0.1:3000", 0)
+  for (const id of [1, 2]) {
+    state = ExposeState.requestStarted(state, { id, method: "GET", target: "/", startedAtMs: 0 })
+  }
+  state = ExposeState.requestEnded(state, { id: 1, status: 200, durationMs: 1, failed: false })
+  assert.deepInclude(state, { open: 1, answered: 1, requests: [] })
+})
