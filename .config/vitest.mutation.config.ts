@@ -5,6 +5,7 @@ const include = [
   "test/route/*.test.ts",
   "test/hub/*.test.ts",
   "test/tunnel/Frame.test.ts",
+  "test/tunnel/IdMap.test.ts",
   "test/tunnel/Sequence.test.ts",
   "test/tunnel/StreamState.test.ts",
   "test/tunnel/Credit.test.ts",
