@@ -13,4 +13,4 @@ const include = [
   "test/conformance/wayleave1.test.ts"
 ]
 
-export default { ...base, test: { ...base.test, include, testTimeout: 20_000 } }
+export default { ...base, test: { ...base.test, include, testTimeout: 60_000 } }

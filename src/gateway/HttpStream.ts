@@ -10,6 +10,7 @@ import type { BusError } from "../bus/MessageBus.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { isSafe } from "../tunnel/Method.ts"
 import type { ErrorAnswer } from "./ErrorPage.ts"
 import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
@@ -117,6 +118,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
       onFailure: (error) => {
         // A hub may have it all the same: its first word finds nobody, and it is told so.
         link.finish()
+        if (this.mayAskAnew(error.reason)) return this.attempt(admitted, this.parts.inFlight.freshRoute())
         this.fail(openingError(error.reason))
         return this.departure
       },
@@ -257,6 +259,13 @@ export class HttpStream implements VisitorSide, VisitorStream {
   private mayRepeat(code: AbortCode): boolean {
     const untouched = this.link?.taken === 1 && this.link.onlyOpened
     return neverSeen(code) && this.attempts < 2 && untouched && !this.record.settled
+  }
+
+  /** The bus lost its server with the opening frame under way: a request that changes nothing is asked anew, once, as soon as there is one again. */
+  private mayAskAnew(reason: BusError["reason"]): boolean {
+    if (reason !== "Disconnected" || this.attempts > 1 || this.record.settled) return false
+    const whole = this.opening?._tag === "RequestStart" && !this.opening.streamed
+    return whole && isSafe(this.exchange.head.method)
   }
 
   private onInformational(status: number, headers: HeaderList): void {

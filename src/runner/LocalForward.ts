@@ -10,15 +10,13 @@ import { Effect, Layer } from "effect"
 import { Dialer } from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { isSafe } from "../tunnel/Method.ts"
 import { localHeaders, type Target, withoutHopByHop } from "./LocalTarget.ts"
 import { forwardWebSocket } from "./LocalWebSocket.ts"
 import type { RequestStream } from "./RequestStream.ts"
 import { AppFailure, RunnerApp } from "./RunnerApp.ts"
 
 export { layerDialer } from "../socket/WsSocket.ts"
-
-/** Methods that may be sent a second time where a kept connection broke before the app can have answered (RFC 9110, 9.2.2). */
-const repeatable = new Set(["GET", "HEAD", "OPTIONS"])
 
 const unreachableCodes = new Set([
   "ECONNREFUSED",
@@ -227,7 +225,8 @@ const send = ({ agent, done, stream, target }: Attempt, again: boolean): (() => 
 const forwardRequest = (stream: RequestStream, target: Target, agent: http.Agent): Effect.Effect<void, AppFailure> =>
   Effect.callback((resume) => {
     try {
-      const again = repeatable.has(stream.method) && stream.wholeBody?.length === 0
+      // A kept connection may have broken before the app can have answered.
+      const again = isSafe(stream.method) && stream.wholeBody?.length === 0
       const abandon = send({ agent, done: resume, stream, target }, again)
       return Effect.sync(abandon)
     } catch (error) {

@@ -261,6 +261,60 @@ describe("a hub that has a stream which the gateway has not", () => {
   )
 })
 
+describe("a bus that loses its server while an opening frame is under way", () => {
+  /** Lets the first opening frames arrive or not, and says of each that nobody knows. */
+  const losing = (times: number, arrives: boolean) => {
+    let lost = 0
+    const bus = changedBus((real) => (subject, envelopes, delivery) => {
+      const opens = envelopes.some((envelope) => envelope._tag === "Downlink" && envelope.frame._tag === "RequestStart")
+      if (!opens || lost++ >= times) return real(subject, envelopes, delivery)
+      const unknown = Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+      return arrives ? Effect.andThen(real(subject, envelopes, delivery), unknown) : unknown
+    })
+    return gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(bus))
+  }
+
+  for (const method of ["GET", "HEAD", "OPTIONS"]) {
+    it.effect(`asks anew with a ${method}, which changes nothing`, () =>
+      Effect.gen(function* () {
+        const hub = yield* fakeHub()
+        const { visitor } = yield* visit({ method })
+        const app = yield* hub.next
+        yield* app.reply(head(false, ""))
+        assert.strictEqual((yield* visitor.received).status, 200)
+      }).pipe(Effect.provide(losing(1, false)))
+    )
+  }
+
+  it.effect("tells a hub that got the first as well that nobody waits for it", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { visitor } = yield* visit()
+      const first = yield* hub.next
+      const second = yield* hub.next
+      assert.deepInclude(yield* first.next, { _tag: "RequestAbort" })
+      yield* second.reply(head(false, "once"))
+      assert.strictEqual((yield* visitor.received).status, 200)
+      assert.strictEqual(visitor.text, "once")
+    }).pipe(Effect.provide(losing(1, true)))
+  )
+
+  for (const [what, options, times] of [
+    ["twice", {}, 2],
+    ["with a method that may change something", { method: "POST" }, 1],
+    ["with a body of which more is to come", { method: "GET", hasBody: true }, 1]
+  ] as const) {
+    it.effect(`does not ask anew ${what}`, () =>
+      Effect.gen(function* () {
+        yield* fakeHub()
+        const { visitor } = yield* visit(options)
+        assert.strictEqual((yield* visitor.received).status, 502)
+        assert.include(visitor.text, "runner_lost")
+      }).pipe(Effect.provide(losing(times, false)))
+    )
+  }
+})
+
 describe("a bus that is away", () => {
   /** A bus that fails whatever the gateway says while it is away. */
   const awayBus = (gone: { away: boolean; tries?: number }) =>
