@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { Effect } from "effect"
 import { type WebSocket, WebSocketServer } from "ws"
+import { isSafe } from "../../src/tunnel/Method.ts"
 import { listen } from "../socket/Loopback.ts"
 import { LineReader, line, payload } from "./Payload.ts"
 
@@ -15,7 +16,7 @@ export interface NumberedApp {
   readonly open: () => number
   /** What was wrong with what the app was sent. */
   readonly faults: ReadonlyArray<string>
-  /** How often each request id arrived: more than once is a request that ran twice. */
+  /** How often each request arrived whose method may change something: more than once is one that ran twice. */
   readonly seen: ReadonlyMap<string, number>
 }
 
@@ -75,7 +76,7 @@ export const startNumberedApp = Effect.gen(function* () {
     const url = new URL(request.url ?? "/", "http://app")
     const [, kind, id = ""] = url.pathname.split("/")
     const number = (name: string) => Number(url.searchParams.get(name))
-    seen.set(id, (seen.get(id) ?? 0) + 1)
+    if (!isSafe(request.method ?? "")) seen.set(id, (seen.get(id) ?? 0) + 1)
     if (kind === "echo") return echo(id, number("bytes"), request, response, fault)
     request.resume()
     if (kind === "events") return events(id, number("count"), number("every"), response)

@@ -1,11 +1,14 @@
 /** What a gateway does where nobody listens for a name: whose runner is away for a moment, whose hub was lost, and that was never there. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Scope, Stream } from "effect"
+import { Effect, Exit, Layer, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { MessageBus } from "../../src/bus/MessageBus.ts"
+import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
 import * as Subject from "../../src/bus/Subject.ts"
+import { layer as gatewayLayer } from "../../src/gateway/Gateway.ts"
+import { layerNoop } from "../../src/gateway/StreamObserver.ts"
 import { visit, visitUpgrade } from "../../src/testing/TestTunnel.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { changedBus } from "../bus/ChangedBus.ts"
 import { fakeHub, gatewayAlone, head, settle } from "./FakeHub.ts"
 
 /** A hub that has served one request of the name, and the scope that it lives in. */
@@ -93,6 +96,31 @@ it.effect("a hub that is there and does not listen for the name any more is beli
     assert.include(visitor.text, "no_runner")
   }).pipe(Effect.scoped, Effect.provide(gatewayAlone()))
 )
+
+it.effect("a hub that came back with its runner between two questions is asked for the name once more", () => {
+  let misses = 0
+  const opens = [Subject.ofName("default", "web"), Subject.ofAway("default", "web")]
+  const bus = changedBus(
+    (real) => (subject, envelopes, delivery) =>
+      Effect.suspend(() =>
+        opens.includes(subject) && misses-- > 0
+          ? Effect.fail(new BusError({ subject, reason: "NoResponders" }))
+          : real(subject, envelopes, delivery)
+      )
+  )
+  return Effect.gen(function* () {
+    const hub = yield* fakeHub("web", "h1")
+    const first = yield* visit()
+    yield* (yield* hub.next).reply(head(false, "once"))
+    yield* first.visitor.received
+    // Nobody listens for the name, nor for those that are away, and then both hub and name are there.
+    misses = 2
+    const { visitor } = yield* visit()
+    yield* (yield* hub.next).reply(head(false, "again"))
+    assert.strictEqual((yield* visitor.received).status, 200)
+    assert.strictEqual(visitor.text, "again")
+  }).pipe(Effect.provide(gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(bus))))
+})
 
 it.effect("a visitor that leaves meanwhile is not asked for again", () =>
   Effect.gen(function* () {
