@@ -51,10 +51,8 @@ export const publishOpening = (
       const hub = lately.hubOf(subject, nowMs())
       if (hub === undefined || link.over || nowMs() >= untilMs) return Effect.fail(error)
       return Effect.flatMap(hubIsLost(hub), (lost) => {
-        if (!lost) {
-          lately.forget(subject, hub)
-          return Effect.fail(error)
-        }
+        // It may have come back, and its runner with it, since the name was asked for.
+        if (!lost) return Effect.tapError(anywhere, () => Effect.sync(() => lately.forget(subject, hub)))
         return Effect.sleep(limits.askAgainEveryMs).pipe(
           Effect.andThen(anywhere),
           Effect.catchIf(nobody, (next) => again(untilMs, next))
