@@ -7,6 +7,7 @@ import type { ActorControl, RunnerIntroduction, RunnerPort } from "../../actor/A
 import type { Checkpoint } from "../../actor/ActorMessage.ts"
 import * as RivetId from "../../actor/RivetId.ts"
 import type { RivetVersion, TunnelUp, Up } from "../../protocol/rivet/Exchange.ts"
+import type { CloseReason } from "../../protocol/Wayleave1.ts"
 import type { SocketMessage } from "../../socket/MessageSocket.ts"
 import type { Uplink } from "../../tunnel/Envelope.ts"
 import { absurd } from "../../tunnel/Frame.ts"
@@ -182,9 +183,19 @@ export const serveRivet = Effect.fnUntraced(function* (
     ),
     Effect.scoped
   )
-  const end = yield* Effect.raceAllFirst([serving, heartbeat, Effect.map(Deferred.await(place.dismissed), closed)])
-  if (end._tag === "Gone") return end
-  const reason = reasonOf[end.reason]
-  socket.closeUnsafe(codeOf(reason), yield* closeText(reason))
+  const close = Effect.fnUntraced(function* (why: CloseReason) {
+    const reason = reasonOf[why]
+    socket.closeUnsafe(codeOf(reason), yield* closeText(reason))
+  })
+  let drained: ConnectionEnd | undefined
+  // What the runner says until it hears of a drain is read to the end: nobody else will be told.
+  const dismissed = Effect.flatMap(Deferred.await(place.dismissed), (why): Effect.Effect<ConnectionEnd> => {
+    if (why !== "draining") return Effect.succeed(closed(why))
+    drained = closed(why)
+    return close(why).pipe(Effect.andThen(Effect.sleep(limits.serverCloseMs)), Effect.as(drained))
+  })
+  const served = Effect.map(serving, (end) => drained ?? end)
+  const end = yield* Effect.raceAllFirst([served, heartbeat, dismissed])
+  if (end._tag === "Closed" && end !== drained) yield* close(end.reason)
   return end
 })
