@@ -47,9 +47,18 @@ describe.concurrent.each(["SIGTERM", "SIGKILL"] as const)("a hub that is ended b
         yield* sendSome(20)
         const again = yield* Processes.serve(hub.port, url, args)
         yield* sendSome(20)
-        // What the actor answers meanwhile may be lost: Rivet's protocol numbers what visitors say, and nothing that actors do.
+        // Rivet's protocol numbers what visitors say, and nothing that actors do: where a hub is killed, what it had not passed on is lost.
+        // One that ends in order hears its runners out.
         const seen = Effect.map(ask(gateway.port, `/gateway/${id}/seen`), ({ text }) => text)
         yield* eventually(seen, (text) => text === JSON.stringify(wanted), 30_000)
+        if (signal === "SIGTERM") {
+          yield* socket.count(wanted.length)
+          assert.deepStrictEqual(
+            socket.received,
+            wanted.map((text) => `kept:${text}`)
+          )
+        }
+        assert.strictEqual(new Set(socket.received).size, socket.received.length)
         assert.isUndefined(socket.closed())
         // What the actor says before its WebSocket is woken at the new hub is held there until it is.
         assert.deepStrictEqual(yield* refusals(again.adminPort), { unknown: 0, foreign: 0 })

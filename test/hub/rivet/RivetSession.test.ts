@@ -1,9 +1,17 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Option } from "effect"
 import { TestClock } from "effect/testing"
 import type { ActorDownlink } from "../../../src/actor/ActorMessage.ts"
 import { Hub } from "../../../src/hub/Hub.ts"
-import { connect, dial, init, type ScriptedRivetRunner } from "../../../src/testing/ScriptedRivetRunner.ts"
+import { pair } from "../../../src/socket/MessageSocket.ts"
+import {
+  connect,
+  dial,
+  init,
+  onSocket,
+  queryOf,
+  type ScriptedRivetRunner
+} from "../../../src/testing/ScriptedRivetRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { actorOf, startOf, stopOf } from "./ControlTwin.ts"
 import {
@@ -24,6 +32,7 @@ import {
   mk1,
   mk2,
   request,
+  rivetGateway,
   route,
   scenario,
   settle,
@@ -543,6 +552,36 @@ describe("a hub that drains", () => {
       yield* advance(2 * second)
       yield* Fiber.join(drained)
       assert.strictEqual(wordsOf(runner), "1011 ws.going_away")
+    })
+  )
+
+  scenario("reads what a runner said until it heard of that, and waits no longer than for a close", (twin) =>
+    Effect.gen(function* () {
+      const hub = yield* Hub
+      const visitor = yield* rivetGateway
+      const [near, far] = pair({ protocol: "rivet" })
+      let begun = false
+      // Its close takes its time: what is under way meanwhile arrives.
+      const slow = { ...far, closeUnsafe: () => void (begun = true) }
+      yield* Effect.forkScoped(
+        hub.accept(slow, { token: Option.none(), remoteAddress: "", rivetQuery: queryOf({ version: 7 }) })
+      )
+      const runner = yield* onSocket(near, 7, { pongs: true })
+      yield* runner.say(init())
+      yield* runner.nextActor
+      twin.host(actor, twin.sessionOf())
+      yield* visitor.open(actor, socketId, upgrade)
+      yield* runner.nextFrame
+      yield* runner.frame(key, accept(true))
+      assert.strictEqual((yield* visitor.frameOf(socketId))._tag, "WebSocketOpen")
+      const drained = yield* Effect.forkScoped(hub.drain)
+      yield* advance(second)
+      assert.isTrue(begun)
+      yield* runner.frame(key, message("last words"))
+      assert.strictEqual(asText(yield* visitor.frameOf(socketId)), "last words")
+      assert.isUndefined(drained.pollUnsafe())
+      yield* advance(limits.serverCloseMs)
+      yield* Fiber.join(drained)
     })
   )
 

@@ -1,7 +1,8 @@
 /** What a runner says on WebSockets that its hub does not know, as the published client does after a restart of the hub. */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Metric } from "effect"
 import * as HubMetrics from "../../../src/hub/HubMetrics.ts"
+import { Strays } from "../../../src/hub/rivet/Strays.ts"
 import { connect } from "../../../src/testing/ScriptedRivetRunner.ts"
 import { limits } from "../../../src/tunnel/Limits.ts"
 import { changedBus } from "../../bus/ChangedBus.ts"
@@ -238,7 +239,7 @@ describe("a WebSocket that the hub does not know", () => {
     })
   )
 
-  scenario("is asked for in one question with the others of a read, and not beyond what a session may ask", (twin) =>
+  scenario("is asked for with the others of its read, and a hundred that are denied cost no connection", (twin) =>
     Effect.gen(function* () {
       const { runner, visitor } = yield* arrange(twin, 7)
       const before = yield* refusals
@@ -249,7 +250,6 @@ describe("a WebSocket that the hub does not know", () => {
         100
       )
       assert.deepStrictEqual(yield* since(before), { ...none, unknown: 100, held: 100 })
-      // A guess that hits nothing is no abuse; one that is denied was counted all the same.
       yield* goesOn({ runner, visitor })
     })
   )
@@ -275,4 +275,62 @@ describe("a WebSocket that the hub does not know", () => {
       )
     }
   )
+})
+
+describe("what is held of a session", () => {
+  const make = () => {
+    const answers = { bytes: 0 }
+    let told = 0
+    const strays = new Strays(answers, () => void told++)
+    return { answers, strays, told: () => told }
+  }
+
+  it("is bounded in routes: one more is refused at once, and fits where another was refused", () => {
+    const { strays } = make()
+    for (let n = 0; n < limits.sessionRoutesAskedMax; n++) assert.isTrue(strays.hold(route(n), ack(1), 0))
+    assert.isFalse(strays.hold(route(-1), ack(1), 0))
+    assert.lengthOf(strays.takeUnasked(), limits.sessionRoutesAskedMax)
+    assert.lengthOf(strays.takeUnasked(), 0)
+    strays.refuse(route(0))
+    assert.isTrue(strays.hold(route(-1), ack(1), 0))
+    assert.deepStrictEqual(strays.takeUnasked(), [route(-1)])
+  })
+
+  it("is bounded in frames of one WebSocket, which is then not this runner's to go on with", () => {
+    const { strays } = make()
+    for (let n = 0; n < limits.framesHeldMax; n++) assert.isTrue(strays.hold(key, ack(n & 0xffff), 0))
+    assert.isFalse(strays.hold(key, ack(1), 0))
+    // Nor do later ones fit again: something is missing before them.
+    assert.isFalse(strays.append(key, ack(2)))
+    assert.isUndefined(strays.claim(key))
+    assert.deepStrictEqual(strays.claim(key), [])
+  })
+
+  it("is bounded in bytes with all that gateways do not take yet, and counts until it was judged", () => {
+    const { answers, strays, told } = make()
+    answers.bytes = limits.rivetSessionBytesMax - 10_000
+    assert.isTrue(strays.hold(key, message(bytesOf(4_000)), 0))
+    assert.isTrue(strays.hold(route(2), message(bytesOf(4_000)), 0))
+    const full = answers.bytes
+    assert.isFalse(strays.hold(route(3), message(bytesOf(4_000)), 0))
+    strays.refuse(key)
+    assert.strictEqual(told(), 1)
+    assert.isTrue(strays.hasRefused)
+    assert.strictEqual(answers.bytes, full)
+    assert.deepStrictEqual(strays.takeRefused(), [{ route: key, frame: message(bytesOf(4_000)) }])
+    assert.isBelow(answers.bytes, full)
+    assert.lengthOf(strays.claim(route(2)) ?? [], 1)
+    assert.strictEqual(answers.bytes, limits.rivetSessionBytesMax - 10_000)
+    assert.isFalse(strays.hasRefused)
+  })
+
+  it("ends with the session, or with its time, whichever comes first", () => {
+    const { strays } = make()
+    strays.hold(key, ack(1), 0)
+    strays.hold(route(2), ack(2), 10)
+    strays.sweep(limits.hibernationWakeMs)
+    assert.deepStrictEqual(strays.takeRefused(), [{ route: key, frame: ack(1) }])
+    strays.refuseAll()
+    assert.deepStrictEqual(strays.takeRefused(), [{ route: route(2), frame: ack(2) }])
+  })
 })
