@@ -33,5 +33,7 @@ export * as NodeServer from "./server/NodeServer.ts"
 export * as Server from "./server/Server.ts"
 /** What `wayleave serve` can be told. */
 export * as ServerConfig from "./server/ServerConfig.ts"
+/** Keeps bulk transfers from costing full collections, in a process of one's own. */
+export * as YoungBuffers from "./socket/YoungBuffers.ts"
 /** One line a request. */
 export * as AccessLog from "./telemetry/AccessLog.ts"

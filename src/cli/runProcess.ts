@@ -4,7 +4,8 @@
  */
 import { constants } from "node:os"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Option, Runtime } from "effect"
+import { Cause, Console, Effect, Exit, Layer, Option, Runtime } from "effect"
+import * as YoungBuffers from "../socket/YoungBuffers.ts"
 import { asUserError } from "./asUserError.ts"
 
 /** Whoever asks twice does not want to wait any longer. */
@@ -41,5 +42,5 @@ const orphaned = Effect.suspend(() => {
 export const runProcess = <E>(effect: Effect.Effect<void, E, NodeServices.NodeServices>): void => {
   exitOnSecondSignal()
   const whole = process.env.npm_command === undefined ? effect : Effect.raceFirst(effect, orphaned)
-  NodeRuntime.runMain(Effect.provide(whole, NodeServices.layer), { teardown })
+  NodeRuntime.runMain(Effect.provide(whole, Layer.merge(NodeServices.layer, YoungBuffers.layer)), { teardown })
 }

@@ -93,6 +93,12 @@ export const table = {
     why: "sent but unacknowledged link messages kept for a reconnect; older ones are forgotten and their streams fail cleanly",
     enforcedBy: "protocol/Link.ts"
   },
+  youngBufferBytesMax: {
+    value: 8 * MiB,
+    unit: "bytes",
+    why: "buffers that came since the last small collection and lie outside of V8's heap, seen at the next look 10 ms later at the most; left alone it would do a full collection for each 64 MiB",
+    enforcedBy: "socket/YoungBuffers.ts"
+  },
   linkQueueBytesMax: {
     value: 64 * MiB,
     unit: "bytes",

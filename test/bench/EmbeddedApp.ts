@@ -8,6 +8,7 @@ import * as Runner from "../../src/runner/Runner.ts"
 import { AppFailure, RunnerApp } from "../../src/runner/RunnerApp.ts"
 import type { WebSocketStream } from "../../src/runner/WebSocketStream.ts"
 import { layerDialer } from "../../src/socket/WsSocket.ts"
+import * as YoungBuffers from "../../src/socket/YoungBuffers.ts"
 import type { HeaderList } from "../../src/tunnel/Frame.ts"
 import * as Content from "./Content.ts"
 
@@ -122,7 +123,8 @@ const program = Effect.gen(function* () {
     Runner.layer({ hubUrl, name }).pipe(
       Layer.provide([Layer.succeed(RunnerApp, { request, webSocket }), layerDialer, Logger.layer([])])
     )
-  )
+  ),
+  Effect.provide(YoungBuffers.layer)
 )
 
 // A profile is written at an exit in good order.

@@ -1,0 +1,56 @@
+/**
+ * Has the buffers of bulk transfers collected while they are young. Every read from a socket makes one of 64 KiB, which is forgotten a moment later; but it
+ * lies outside of V8's heap, which therefore sees no reason for a small collection, and begins a full one for each 64 MiB that have passed. A small one
+ * each few MiB costs a tenth (decision 0223).
+ *
+ * For a process of one's own: `wayleave serve` and `wayleave expose` do it. V8's small collection is had by a flag that is set while the process runs.
+ */
+import { getHeapStatistics, setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { Context, Effect, Layer } from "effect"
+import { limits } from "../tunnel/Limits.ts"
+
+/** What this needs of V8. */
+export interface Collector {
+  /** Bytes of buffers outside of the heap, those that nobody holds any more included. */
+  readonly externalBytes: () => number
+  /** Collects what is young. */
+  readonly collectYoung: () => void
+}
+
+/** The collector of this process. */
+export const Collector = Context.Reference<Collector>("wayleave/socket/Collector", {
+  defaultValue: () => {
+    setFlagsFromString("--expose-gc")
+    const gc: (options: { readonly type: "minor" }) => void = runInNewContext("gc")
+    setFlagsFromString("--no-expose-gc")
+    return { externalBytes: () => getHeapStatistics().external_memory, collectYoung: () => gc({ type: "minor" }) }
+  }
+})
+
+/** Between two looks while buffers come, and while none do, in milliseconds. A look costs two microseconds. */
+const busyMs = 10
+const quietMs = 100
+/** So many looks without anything to collect are quiet. */
+const quietLooks = 20
+
+const watch = Effect.gen(function* () {
+  const { collectYoung, externalBytes } = yield* Collector
+  let lowBytes = externalBytes()
+  let looks = quietLooks
+  const look = Effect.sync(() => {
+    const bytes = externalBytes()
+    if (bytes - lowBytes > limits.youngBufferBytesMax) {
+      collectYoung()
+      lowBytes = externalBytes()
+      looks = 0
+      return
+    }
+    lowBytes = Math.min(lowBytes, bytes)
+    looks++
+  })
+  return yield* Effect.suspend(() => Effect.delay(look, looks < quietLooks ? busyMs : quietMs)).pipe(Effect.forever)
+})
+
+/** Watches for as long as its scope is open. */
+export const layer: Layer.Layer<never> = Layer.effectDiscard(Effect.forkScoped(watch))
