@@ -2,8 +2,8 @@
  * One visitor's WebSocket joined to one of the local app: fragments down as they come, messages up in fragments, close codes and reasons both
  * ways. The app is asked first; its yes brings its subprotocol and cookies, its no brings its own status and page.
  */
-import { Effect } from "effect"
-import type { DialError, Dialer, MessageSocket, SocketClosed, SocketMessage } from "../socket/MessageSocket.ts"
+import { Effect, Result } from "effect"
+import type { DialError, Dialer, MessageSocket, SocketBatch, SocketClosed } from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { authority, localHeaders, type Target, withoutHopByHop } from "./LocalTarget.ts"
@@ -16,7 +16,7 @@ const handshake = /^sec-websocket-(?:key|version|extensions|protocol|accept)$/i
 const withoutHandshake = (headers: HeaderList): HeaderList => headers.filter(([name]) => !handshake.test(name))
 
 const acceptHeaders = (socket: MessageSocket): HeaderList => {
-  const headers = withoutHandshake(withoutHopByHop(socket.headers ?? []))
+  const headers = withoutHandshake(withoutHopByHop(socket.takeHeadersUnsafe?.() ?? []))
   return socket.protocol === "" ? headers : [...headers, ["Sec-WebSocket-Protocol", socket.protocol]]
 }
 
@@ -40,38 +40,6 @@ const refused = (stream: WebSocketStream, target: Target, error: DialError): Eff
   return Effect.fail(new AppFailure({ code: "app_unreachable", message }))
 }
 
-/** Down: what the visitor sends, while the app's socket takes it. Returns once the visitor has closed. */
-const down = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const pump = () => {
-      if (socket.closedUnsafe() !== undefined) return
-      while (true) {
-        const fragment = stream.takeFragmentUnsafe()
-        if (fragment === undefined) break
-        if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(pump)
-      }
-      if (stream.end === undefined) stream.whenReadableUnsafe(pump)
-      else resume(Effect.void)
-    }
-    pump()
-  })
-
-const sendRest = (stream: WebSocketStream, message: SocketMessage, offset: number): Effect.Effect<void> => {
-  const rest = offset === 0 ? message.data : message.data.subarray(offset)
-  const sent = stream.sendUnsafe(rest, { binary: message.binary, finish: true })
-  if (sent === rest.length) return Effect.void
-  return Effect.flatMap(stream.writable, () => sendRest(stream, message, offset + sent))
-}
-
-/** Up: what the app sends, as credit allows; while it waits, the app's socket is not read. Fails when the app has closed. */
-const up = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<never, SocketClosed> =>
-  Effect.forever(
-    Effect.flatMap(socket.pull, (batch) =>
-      Effect.forEach(batch, (message) => sendRest(stream, message, 0), { discard: true })
-    ),
-    { disableYield: true }
-  )
-
 const appClosed = (stream: WebSocketStream, closed: SocketClosed): Effect.Effect<void, AppFailure> =>
   closed.code === 1006
     ? Effect.fail(new AppFailure({ code: "app_failed", message: "the app's WebSocket broke off" }))
@@ -86,31 +54,87 @@ const closeLocal = (stream: WebSocketStream, socket: MessageSocket): void => {
   else socket.terminateUnsafe()
 }
 
+/** The batch of the app that is being sent: where in it, and where in that message. */
+interface Sending {
+  readonly batch: SocketBatch
+  message: number
+  offset: number
+}
+
+/** Sends what credit allows. `false`: the rest waits for more. */
+const sendOn = (stream: WebSocketStream, sending: Sending): boolean => {
+  for (let message = sending.batch[sending.message]; message !== undefined; message = sending.batch[sending.message]) {
+    const rest = sending.offset === 0 ? message.data : message.data.subarray(sending.offset)
+    const sent = stream.sendUnsafe(rest, { binary: message.binary, finish: true })
+    sending.offset += sent
+    if (sent < rest.length) return false
+    sending.message++
+    sending.offset = 0
+  }
+  return true
+}
+
+/**
+ * Both ways, until one side closes. Down: what the visitor sends, while the app's socket takes it. Up: what the app sends, as credit allows; while it
+ * waits, the app's socket is not read. By callbacks, so that a socket that does nothing keeps nothing but these two.
+ */
 const join = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<void, AppFailure> =>
-  Effect.raceFirst(down(stream, socket), up(stream, socket)).pipe(
-    Effect.catchTag("SocketClosed", (closed) => appClosed(stream, closed))
-  )
+  Effect.callback((resume) => {
+    let sending: Sending | undefined
+    let over = false
+    const down = () => {
+      if (over || socket.closedUnsafe() !== undefined) return
+      for (let fragment = stream.takeFragmentUnsafe(); fragment !== undefined; fragment = stream.takeFragmentUnsafe()) {
+        if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(down)
+      }
+      if (stream.end === undefined) return stream.whenReadableUnsafe(down)
+      over = true
+      resume(Effect.void)
+    }
+    const up = () => {
+      while (!over) {
+        if (sending !== undefined && !sendOn(stream, sending)) return void stream.whenWritableUnsafe(up)
+        const batch = socket.takeUnsafe()
+        sending = batch && { batch, message: 0, offset: 0 }
+        if (batch !== undefined) continue
+        const closed = socket.closedUnsafe()
+        if (closed === undefined) return socket.whenReadableUnsafe(up)
+        over = true
+        resume(appClosed(stream, closed))
+      }
+    }
+    down()
+    up()
+    return Effect.sync(() => {
+      over = true
+    })
+  })
+
+const dial = (stream: WebSocketStream, target: Target, dialer: Dialer["Service"]) =>
+  Effect.suspend(() => {
+    const scheme = target.protocol === "https:" ? "wss:" : "ws:"
+    return dialer.dial(`${scheme}//${authority(target)}${stream.target}`, {
+      protocols: stream.protocols,
+      headers: withoutHandshake(localHeaders(stream.headers, target)),
+      timeoutMs: limits.webSocketOpenMs,
+      verifyCertificate: target.verifyCertificate ?? true
+    })
+  })
 
 /** Joins the visitor's WebSocket to one at `target`. */
 export const forwardWebSocket = (
   stream: WebSocketStream,
   target: Target,
   dialer: Dialer["Service"]
-): Effect.Effect<void, AppFailure> => {
-  const scheme = target.protocol === "https:" ? "wss:" : "ws:"
-  return Effect.acquireUseRelease(
-    Effect.interruptible(
-      dialer.dial(`${scheme}//${authority(target)}${stream.target}`, {
-        protocols: stream.protocols,
-        headers: withoutHandshake(localHeaders(stream.headers, target)),
-        timeoutMs: limits.webSocketOpenMs,
-        verifyCertificate: target.verifyCertificate ?? true
-      })
-    ),
-    (socket) => {
+): Effect.Effect<void, AppFailure> =>
+  Effect.acquireUseRelease(
+    Effect.interruptible(Effect.result(dial(stream, target, dialer))),
+    (dialled) => {
+      if (Result.isFailure(dialled)) return refused(stream, target, dialled.failure)
+      const socket = dialled.success
       stream.acceptUnsafe(acceptHeaders(socket))
+      stream.forgetHeadUnsafe()
       return join(stream, socket)
     },
-    (socket) => Effect.sync(() => closeLocal(stream, socket))
-  ).pipe(Effect.catchTag("DialError", (error) => refused(stream, target, error)))
-}
+    (dialled) => Effect.sync(() => Result.isSuccess(dialled) && closeLocal(stream, dialled.success))
+  )

@@ -33,8 +33,8 @@ export interface SendOptions {
 export interface MessageSocket {
   /** The subprotocol agreed on, empty where none was. */
   readonly protocol: string
-  /** What the peer put into its 101, in order; of dialled sockets only. */
-  readonly headers?: ReadonlyArray<readonly [string, string]>
+  /** What the peer put into its 101, in order, once; of dialled sockets only. */
+  readonly takeHeadersUnsafe?: () => ReadonlyArray<readonly [string, string]>
   /** Everything that arrived since the last pull; waits for the first message. Reading stops while unpulled bytes stand above the high-water mark. */
   readonly pull: Effect.Effect<SocketBatch, SocketClosed>
   /** The same as a stream, one array per read. Fails with `SocketClosed` at the end, so that the code is not lost. */

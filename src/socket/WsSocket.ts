@@ -50,8 +50,8 @@ const onError = () => {
 
 /** One `ws` socket. */
 class WsSocket extends ReceivingSocket {
-  readonly headers?: Headers
   private readonly ws: WebSocket
+  private headers: Headers | undefined
   private readonly among: Set<MessageSocket> | undefined
   private waiting: Array<() => void> | undefined
   private probing: ReturnType<typeof setInterval> | undefined
@@ -61,7 +61,7 @@ class WsSocket extends ReceivingSocket {
     super()
     this.ws = ws
     this.among = among
-    if (headers !== undefined) this.headers = headers
+    this.headers = headers
     const owned: Owned = ws
     owned[ours] = this
     ws.binaryType = "nodebuffer"
@@ -74,6 +74,12 @@ class WsSocket extends ReceivingSocket {
 
   get protocol(): string {
     return this.ws.protocol
+  }
+
+  takeHeadersUnsafe(): Headers {
+    const { headers } = this
+    this.headers = undefined
+    return headers ?? []
   }
 
   sendUnsafe(data: Uint8Array, { binary, finish }: SendOptions): boolean {
