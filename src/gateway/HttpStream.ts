@@ -74,11 +74,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
 
   /** The stream's fiber, from entry to the last byte on its way to the visitor. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
-    const work = begin(admitted, {
+    return begin(admitted, {
       refuse: (refusal) => this.refuse(refusal),
       attempt: (found) => this.attempt(found, this.record.route)
     })
-    return Effect.onInterrupt(work, () => this.interrupted())
   }
 
   /** Answers with an error at once, without a runner. */
@@ -186,7 +185,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
       const data = this.takePiece(room)
       if (data === undefined) {
         // Without room the next grant rouses us; with it, the visitor's next bytes do.
-        if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(link.wake)
+        if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(() => link.wake())
         break
       }
       link.flow.credit.spend(data.length)
@@ -349,11 +348,12 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.onDone?.()
   }
 
-  private interrupted(): Effect.Effect<void> {
+  onInterrupt(): void {
     this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
     this.fail("draining")
-    return this.farewell()
   }
+
+  release(): void {}
 
   farewell(): Effect.Effect<void> {
     return this.link === undefined ? Effect.void : lastWord(this.parts.bus, this.link)
