@@ -112,6 +112,9 @@ const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: 
   )
 }
 
+// With a parameter, or Effect makes a function of its own around it for each stream.
+const dealtWith = (_cause: unknown): Effect.Effect<void> => Effect.void
+
 const begin = (stream: VisitorStream, { verdict }: Admission): Effect.Effect<void> => {
   switch (verdict._tag) {
     case "Admitted":
@@ -245,7 +248,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
       const logged = crashed ? Effect.logError("a stream failed", exit.cause) : Effect.void
       return Effect.ensuring(Effect.andThen(stream.farewell(), logged), ended(stream, record))
     }
-    return Effect.catchCause(Effect.onExit(work, end), () => Effect.void)
+    return Effect.catchCause(Effect.onExit(work, end), dealtWith)
   }
   const serve = (kind: "http" | "websocket", head: VisitorHead, open: (record: StreamRecord) => VisitorStream) =>
     Effect.suspend(() => {

@@ -120,7 +120,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
         return this.departure
       },
       onSuccess: () =>
-        Effect.flatMap(converse(this.parts, link), () =>
+        converse(this.parts, link, () =>
           this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
         )
     })

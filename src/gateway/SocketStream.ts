@@ -7,7 +7,7 @@
  * happens while nobody holds the other end. Most WebSockets do nothing nearly always: what only their beginning needs is let go of with it.
  */
 import { Effect } from "effect"
-import type { MessageSocket, SocketBatch, SocketClosed } from "../socket/MessageSocket.ts"
+import type { MessageSocket, SocketBatch, SocketClosed, SocketReader } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -36,7 +36,7 @@ const wireCode = (code: number): number | null => (code === 1005 ? null : code)
 const broken = 1006
 
 /** One WebSocket of a visitor, from its handshake to its close. */
-export class SocketStream implements VisitorSide, VisitorStream {
+export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
   sleeper: Sleeper | undefined
   private readonly parts: GatewayParts
   private readonly record: StreamRecord
@@ -52,8 +52,6 @@ export class SocketStream implements VisitorSide, VisitorStream {
   private readonly messages = new VisitorMessages()
   private readonly outflow = new SocketOutflow((bytes, stalled) => this.link?.consumed(bytes, stalled))
   private hibernation: Hibernation | undefined
-  /** Whether messages wait in the socket for room. */
-  private full = false
   private closing: SocketClosed | undefined
   private onGone: (() => void) | undefined
 
@@ -128,7 +126,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
   }
 
   private converse(link: StreamLink): Effect.Effect<void> {
-    return Effect.flatMap(converse(this.parts, link), () => {
+    return converse(this.parts, link, () => {
       if (!this.again) return this.departure
       this.again = false
       return this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute())
@@ -146,8 +144,16 @@ export class SocketStream implements VisitorSide, VisitorStream {
   private opened(socket: MessageSocket): void {
     this.admitted = undefined
     this.socket = socket
-    socket.whenClosedUnsafe((closed) => this.guarded(() => this.socketClosed(closed)))
+    socket.readUnsafe(this)
     this.read(socket)
+  }
+
+  onReadable(): void {
+    this.guarded(() => this.readOn())
+  }
+
+  onClosed(closed: SocketClosed): void {
+    this.guarded(() => this.socketClosed(closed))
   }
 
   /** What the visitor's socket calls: a fault of ours costs this stream and nothing else. */
@@ -170,18 +176,13 @@ export class SocketStream implements VisitorSide, VisitorStream {
 
   /** Takes what the visitor has sent, while there is room for it: that is the visitor's backpressure. */
   private read(socket: MessageSocket): void {
-    this.full = false
     while (this.hasRoom(socket)) {
       const batch = socket.takeUnsafe()
-      if (batch !== undefined) {
-        this.offer(batch)
-        continue
-      }
-      const closed = socket.closedUnsafe()
-      if (closed !== undefined) return this.visitorClosed(closed)
-      return socket.whenReadableUnsafe(() => this.guarded(() => this.read(socket)))
+      if (batch === undefined) break
+      this.offer(batch)
     }
-    this.full = true
+    const closed = socket.closedUnsafe()
+    if (closed !== undefined && this.closing === undefined) this.visitorClosed(closed)
   }
 
   private hasRoom(socket: MessageSocket): boolean {
@@ -197,9 +198,9 @@ export class SocketStream implements VisitorSide, VisitorStream {
     link.wake()
   }
 
-  /** There may be room again. */
+  /** There may be room again, or something to take. */
   private readOn(): void {
-    if (this.full && this.socket !== undefined) this.read(this.socket)
+    if (this.socket !== undefined) this.read(this.socket)
   }
 
   collect(): ReadonlyArray<RequestFrame> {

@@ -34,19 +34,19 @@ export const begin = (
     : attempt(admitted)
 
 /**
- * The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. Each step has the next one made only when it is
- * over: a stream that rests, as most WebSockets do nearly always, keeps no more than that.
+ * The body of a stream's fiber from its opening frame to its end, and then `next`: publishes what is due, then waits. Each step has the next one made
+ * only when it is over: a stream that rests, as most WebSockets do nearly always, keeps no more than that.
  */
-export const converse = (speech: Speech, link: StreamLink): Effect.Effect<void> => {
-  const wake = link.takeWake()
-  if (wake !== undefined) return goOn(sayWake(speech, link, wake), speech, link)
-  const envelopes = link.outgoing()
-  if (envelopes.length > 0) return goOn(say(speech, link, envelopes), speech, link)
-  return link.quiet ? Effect.void : goOn(link.awaitWork(), speech, link)
-}
+export const converse = (speech: Speech, link: StreamLink, next: () => Effect.Effect<void>): Effect.Effect<void> =>
+  link.quiet ? next() : Effect.flatMap(step(speech, link), () => converse(speech, link, next))
 
-const goOn = (step: Effect.Effect<void>, speech: Speech, link: StreamLink): Effect.Effect<void> =>
-  Effect.flatMap(step, () => converse(speech, link))
+const step = (speech: Speech, link: StreamLink): Effect.Effect<void> => {
+  const wake = link.takeWake()
+  if (wake !== undefined) return sayWake(speech, link, wake)
+  const envelopes = link.outgoing()
+  if (envelopes.length > 0) return say(speech, link, envelopes)
+  return link.awaitWork()
+}
 
 const sayWake = ({ bus }: Speech, link: StreamLink, wake: Wake): Effect.Effect<void> =>
   Effect.map(publish(bus, link.actors, [wake], "one"), (failed) => {

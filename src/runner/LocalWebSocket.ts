@@ -3,7 +3,14 @@
  * ways. The app is asked first; its yes brings its subprotocol and cookies, its no brings its own status and page.
  */
 import { Effect, Result } from "effect"
-import type { DialError, Dialer, MessageSocket, SocketBatch, SocketClosed } from "../socket/MessageSocket.ts"
+import type {
+  DialError,
+  Dialer,
+  MessageSocket,
+  SocketBatch,
+  SocketClosed,
+  SocketReader
+} from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { authority, localHeaders, type Target, withoutHopByHop } from "./LocalTarget.ts"
@@ -76,39 +83,80 @@ const sendOn = (stream: WebSocketStream, sending: Sending): boolean => {
 
 /**
  * Both ways, until one side closes. Down: what the visitor sends, while the app's socket takes it. Up: what the app sends, as credit allows; while it
- * waits, the app's socket is not read. By callbacks, so that a socket that does nothing keeps nothing but these two.
+ * waits, the app's socket is not read. By callbacks: nearly all WebSockets do nothing nearly always, and such a one keeps nothing but this.
  */
-const join = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<void, AppFailure> =>
-  Effect.callback((resume) => {
-    let sending: Sending | undefined
-    let over = false
-    const down = () => {
-      if (over || socket.closedUnsafe() !== undefined) return
-      for (let fragment = stream.takeFragmentUnsafe(); fragment !== undefined; fragment = stream.takeFragmentUnsafe()) {
-        if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(down)
-      }
-      if (stream.end === undefined) return stream.whenReadableUnsafe(down)
-      over = true
-      resume(Effect.void)
-    }
-    const up = () => {
-      while (!over) {
-        if (sending !== undefined && !sendOn(stream, sending)) return void stream.whenWritableUnsafe(up)
-        const batch = socket.takeUnsafe()
-        sending = batch && { batch, message: 0, offset: 0 }
-        if (batch !== undefined) continue
-        const closed = socket.closedUnsafe()
-        if (closed === undefined) return socket.whenReadableUnsafe(up)
-        over = true
-        resume(appClosed(stream, closed))
-      }
-    }
-    down()
-    up()
-    return Effect.sync(() => {
-      over = true
+class Joint implements SocketReader {
+  private readonly stream: WebSocketStream
+  private readonly socket: MessageSocket
+  private sending: Sending | undefined
+  private outcome: Effect.Effect<void, AppFailure> | undefined
+  private onOver: ((outcome: Effect.Effect<void, AppFailure>) => void) | undefined
+
+  constructor(stream: WebSocketStream, socket: MessageSocket) {
+    this.stream = stream
+    this.socket = socket
+    socket.readUnsafe(this)
+    this.down()
+    this.up()
+  }
+
+  /** Waits for the end. Whoever gives up waiting ends it. */
+  get over(): Effect.Effect<void, AppFailure> {
+    return Effect.callback((resume) => {
+      if (this.outcome !== undefined) return resume(this.outcome)
+      this.onOver = resume
+      return Effect.sync(() => this.finish(Effect.void))
     })
-  })
+  }
+
+  onReadable(): void {
+    this.up()
+  }
+
+  onClosed(): void {
+    this.up()
+  }
+
+  private down(): void {
+    const { socket, stream } = this
+    if (this.outcome !== undefined || socket.closedUnsafe() !== undefined) return
+    for (let fragment = stream.takeFragmentUnsafe(); fragment !== undefined; fragment = stream.takeFragmentUnsafe()) {
+      if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(() => this.down())
+    }
+    if (stream.end === undefined) stream.whenReadableUnsafe(() => this.down())
+    else this.finish(Effect.void)
+  }
+
+  private up(): void {
+    const { socket, stream } = this
+    while (this.outcome === undefined && this.sending === undefined) {
+      const batch = socket.takeUnsafe()
+      if (batch === undefined) {
+        const closed = socket.closedUnsafe()
+        if (closed !== undefined) this.finish(appClosed(stream, closed))
+        return
+      }
+      this.send({ batch, message: 0, offset: 0 })
+    }
+  }
+
+  private send(sending: Sending): void {
+    this.sending = undefined
+    if (this.outcome !== undefined || sendOn(this.stream, sending)) return
+    this.sending = sending
+    this.stream.whenWritableUnsafe(() => {
+      this.send(sending)
+      this.up()
+    })
+  }
+
+  private finish(outcome: Effect.Effect<void, AppFailure>): void {
+    if (this.outcome !== undefined) return
+    this.outcome = outcome
+    closeLocal(this.stream, this.socket)
+    this.onOver?.(outcome)
+  }
+}
 
 const dial = (stream: WebSocketStream, target: Target, dialer: Dialer["Service"]) =>
   Effect.suspend(() => {
@@ -126,15 +174,15 @@ export const forwardWebSocket = (
   stream: WebSocketStream,
   target: Target,
   dialer: Dialer["Service"]
-): Effect.Effect<void, AppFailure> =>
-  Effect.acquireUseRelease(
-    Effect.interruptible(Effect.result(dial(stream, target, dialer))),
-    (dialled) => {
-      if (Result.isFailure(dialled)) return refused(stream, target, dialled.failure)
-      const socket = dialled.success
-      stream.acceptUnsafe(acceptHeaders(socket))
+): Effect.Effect<void, AppFailure> => {
+  const dialled = Effect.interruptible(Effect.result(dial(stream, target, dialer)))
+  // Once there is a socket it is joined, and then closes with the stream: an interruption comes before that or after.
+  return Effect.uninterruptible(
+    Effect.flatMap(dialled, (answer) => {
+      if (Result.isFailure(answer)) return Effect.interruptible(refused(stream, target, answer.failure))
+      stream.acceptUnsafe(acceptHeaders(answer.success))
       stream.forgetHeadUnsafe()
-      return join(stream, socket)
-    },
-    (dialled) => Effect.sync(() => Result.isSuccess(dialled) && closeLocal(stream, dialled.success))
+      return Effect.interruptible(new Joint(stream, answer.success).over)
+    })
   )
+}

@@ -9,6 +9,7 @@ import { Complaints } from "../protocol/Complaints.ts"
 import { Link } from "../protocol/Link.ts"
 import { type DownFrame, type Hello, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
 import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
+import type { Fork } from "../tunnel/Fibers.ts"
 import {
   type AbortCode,
   absurd,
@@ -35,7 +36,7 @@ export interface SessionOptions {
   readonly clock: Clock.Clock
   readonly turn: Turn
   /** Forks the fiber of a stream; the runner's scope owns it. */
-  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly fork: Fork
   /** 16 random bytes. */
   readonly newId: () => Uint8Array
 }
@@ -306,12 +307,11 @@ export class RunnerSession implements StreamOwner {
       frame._tag === "RequestStart"
         ? requestOf(app, new RequestStream(core, frame))
         : webSocketOf(app, new WebSocketStream(core, frame))
-    const fiber = fork(served)
+    const fiber = fork(served, (exit) => this.settle(core, exit))
     entry.fiber = fiber
     // An app that answered at once, or was aborted at once, has been dealt with before its fiber was known here.
     const { end } = core
     if (end?._tag === "Aborted" && end.by !== "app") interrupt(fiber)
-    fiber.addObserver((exit) => this.settle(core, exit))
   }
 
   /** The app's fiber is done: what it left open is answered for. */

@@ -29,6 +29,14 @@ export interface SendOptions {
   readonly finish: boolean
 }
 
+/** Whoever takes what arrives at a socket. */
+export interface SocketReader {
+  /** Something has arrived: once for all that one turn brings. */
+  readonly onReadable: () => void
+  /** The socket has closed. What has arrived can still be taken. */
+  readonly onClosed: (closed: SocketClosed) => void
+}
+
 /** One WebSocket, open. Its synchronous half ends in `Unsafe` and is for the loop that owns it. */
 export interface MessageSocket {
   /** The subprotocol agreed on, empty where none was. */
@@ -41,8 +49,8 @@ export interface MessageSocket {
   readonly messages: Stream.Stream<SocketMessage, SocketClosed>
   /** What `pull` would give, undefined where nothing has arrived. */
   readonly takeUnsafe: () => SocketBatch | undefined
-  /** Calls `f` once, when there is something to take or the socket has closed. One reader at a time: a later call takes the place of an earlier one. */
-  readonly whenReadableUnsafe: (f: () => void) => void
+  /** Who is told of what arrives; one at a time. It has to look for itself at what is there already. */
+  readonly readUnsafe: (reader: SocketReader | undefined) => void
   /** Writes at once. `false`: stop feeding and wait for `writable`. A write to a closed socket is dropped. */
   readonly sendUnsafe: (data: Uint8Array, options: SendOptions) => boolean
   /** Waits until the unsent bytes are below the high-water mark. */
@@ -121,7 +129,7 @@ export abstract class ReceivingSocket implements MessageSocket {
   private stopped = false
   private scheduled = false
   private closed: SocketClosed | undefined
-  private reader: (() => void) | undefined
+  private reader: SocketReader | undefined
   private closeListeners: Array<(closed: SocketClosed) => void> | undefined
 
   abstract sendUnsafe(data: Uint8Array, options: SendOptions): boolean
@@ -137,14 +145,13 @@ export abstract class ReceivingSocket implements MessageSocket {
     return Effect.callback((resume) => {
       const read = () => {
         const batch = this.takeUnsafe()
-        if (batch !== undefined) resume(Effect.succeed(batch))
-        else if (this.closed !== undefined) resume(Effect.fail(this.closed))
-        else this.reader = read
+        if (batch === undefined && this.closed === undefined)
+          return this.readUnsafe({ onReadable: read, onClosed: read })
+        this.readUnsafe(undefined)
+        resume(batch === undefined ? Effect.fail(this.closed as SocketClosed) : Effect.succeed(batch))
       }
       read()
-      return Effect.sync(() => {
-        if (this.reader === read) this.reader = undefined
-      })
+      return Effect.sync(() => this.readUnsafe(undefined))
     })
   }
 
@@ -170,9 +177,8 @@ export abstract class ReceivingSocket implements MessageSocket {
     return batch as unknown as SocketBatch
   }
 
-  whenReadableUnsafe(f: () => void): void {
-    if (this.batch !== undefined || this.closed !== undefined) f()
-    else this.reader = f
+  readUnsafe(reader: SocketReader | undefined): void {
+    this.reader = reader
   }
 
   closedUnsafe(): SocketClosed | undefined {
@@ -210,7 +216,7 @@ export abstract class ReceivingSocket implements MessageSocket {
   end(closed: SocketClosed): void {
     if (this.closed !== undefined) return
     this.closed = closed
-    if (this.batch === undefined) this.wakeReader()
+    this.reader?.onClosed(closed)
     const listeners = this.closeListeners
     this.closeListeners = undefined
     for (const listener of listeners ?? []) listener(closed)
@@ -218,13 +224,7 @@ export abstract class ReceivingSocket implements MessageSocket {
 
   private flush(): void {
     this.scheduled = false
-    if (this.batch !== undefined) this.wakeReader()
-  }
-
-  private wakeReader(): void {
-    const { reader } = this
-    this.reader = undefined
-    reader?.()
+    if (this.batch !== undefined) this.reader?.onReadable()
   }
 }
 

@@ -185,7 +185,16 @@ const readRefusal = (response: IncomingMessage, done: (refusal: Refusal) => void
   response.once("close", finish)
 }
 
-const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
+/** Not by `ws`: the timer that it sets stays with the socket for as long as that lives. */
+const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> => {
+  const message = "the handshake took too long"
+  return Effect.timeoutOrElse(handshake(url, options), {
+    duration: options.timeoutMs ?? limits.helloTimeoutMs,
+    orElse: () => Effect.fail(new DialError({ url, reason: "Timeout", status: undefined, message }))
+  })
+}
+
+const handshake = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
   Effect.callback((resume) => {
     const headers: Record<string, Array<string>> = {}
     for (const [name, value] of options.headers) (headers[name] ??= []).push(value)
@@ -195,7 +204,6 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         ...wsOptions,
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
-        handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs,
         rejectUnauthorized: options.verifyCertificate ?? true
       })
     } catch (error) {
@@ -215,12 +223,11 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
       const { code } = error as NodeJS.ErrnoException
       // The system's errors have its code. Those of `ws` have none, and those of the parser one of its own: somebody answered, and not as a WebSocket.
       const answered = code === undefined || code.startsWith("HPE_")
-      const timedOut = error.message.includes("timed out")
       resume(
         Effect.fail(
           new DialError({
             url,
-            reason: timedOut ? "Timeout" : answered ? "Refused" : "Unreachable",
+            reason: answered ? "Refused" : "Unreachable",
             status: undefined,
             message: error.message === "" ? String((error as NodeJS.ErrnoException).code ?? error) : error.message
           })
