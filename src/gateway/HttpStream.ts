@@ -52,6 +52,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
   private opening: RequestFrame | undefined
   private attempts = 0
   private again = false
+  private admitted: Admitted | undefined
   private bodyBytesMax = 0
   private uploading: boolean
   private trailersDue: HeaderList | undefined
@@ -97,6 +98,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
 
   private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
     this.again = false
+    this.admitted = admitted
     this.bodyBytesMax = admitted.bodyBytesMax
     const link = this.parts.inFlight.enter(route, admitted, this)
     if (link === undefined) {
@@ -119,11 +121,12 @@ export class HttpStream implements VisitorSide, VisitorStream {
         this.fail(openingError(error.reason))
         return this.departure
       },
-      onSuccess: () =>
-        converse(this.parts, link, () =>
-          this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
-        )
+      onSuccess: () => converse(this.parts, link, this)
     })
+  }
+
+  conversed(): Effect.Effect<void> {
+    return this.again ? this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute()) : this.departure
   }
 
   /** The answer may still be on its way to a slow visitor: only when it has left, or the visitor has, is the request over. */

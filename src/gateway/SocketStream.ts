@@ -7,7 +7,7 @@
  * happens while nobody holds the other end. Most WebSockets do nothing nearly always: what only their beginning needs is let go of with it.
  */
 import { Effect } from "effect"
-import type { MessageSocket, SocketBatch, SocketClosed, SocketReader } from "../socket/MessageSocket.ts"
+import type { MessageSocket, SocketClosed, SocketReader } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -70,16 +70,12 @@ export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
   /** The stream's fiber, from entry to the closed socket. The effect itself holds nothing of the request. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
     this.admitted = admitted
-    return Effect.suspend(() => this.start())
-  }
-
-  private start(): Effect.Effect<void> {
-    const admitted = this.admitted as Admitted | Effect.Effect<Admitted, Refusal>
-    this.admitted = undefined
-    return begin(admitted, {
-      refuse: (refusal) => this.refuse(refusal),
-      attempt: (found) => this.attempt(found, this.record.route)
-    })
+    return Effect.suspend(() =>
+      begin(this.admitted as typeof admitted, {
+        refuse: (refusal) => this.refuse(refusal),
+        attempt: (found) => this.attempt(found, this.record.route)
+      })
+    )
   }
 
   release(): void {
@@ -121,16 +117,14 @@ export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
         this.fail(openingError(error.reason))
         return this.departure
       },
-      onSuccess: () => this.converse(link)
+      onSuccess: () => converse(this.parts, link, this)
     })
   }
 
-  private converse(link: StreamLink): Effect.Effect<void> {
-    return converse(this.parts, link, () => {
-      if (!this.again) return this.departure
-      this.again = false
-      return this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute())
-    })
+  conversed(): Effect.Effect<void> {
+    if (!this.again) return this.departure
+    this.again = false
+    return this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute())
   }
 
   /** Only when the visitor's socket has closed is its stream over. */
@@ -176,26 +170,17 @@ export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
 
   /** Takes what the visitor has sent, while there is room for it: that is the visitor's backpressure. */
   private read(socket: MessageSocket): void {
-    while (this.hasRoom(socket)) {
+    while (this.messages.hasRoom || this.link?.over !== false || socket.closedUnsafe() !== undefined) {
       const batch = socket.takeUnsafe()
       if (batch === undefined) break
-      this.offer(batch)
+      // Accepted only to be closed, or closed already: whatever still comes has no reader.
+      if (this.link?.over !== false) continue
+      this.messages.push(batch)
+      this.hibernation?.wake()
+      this.link.wake()
     }
     const closed = socket.closedUnsafe()
     if (closed !== undefined && this.closing === undefined) this.visitorClosed(closed)
-  }
-
-  private hasRoom(socket: MessageSocket): boolean {
-    // Accepted only to be closed, or closed already: whatever still comes has no reader.
-    return this.messages.hasRoom || this.link === undefined || this.link.over || socket.closedUnsafe() !== undefined
-  }
-
-  private offer(batch: SocketBatch): void {
-    const { link } = this
-    if (link === undefined || link.over) return
-    this.messages.push(batch)
-    this.hibernation?.wake()
-    link.wake()
   }
 
   /** There may be room again, or something to take. */

@@ -33,12 +33,17 @@ export const begin = (
     ? Effect.matchEffect(admitted, { onFailure: refuse, onSuccess: attempt })
     : attempt(admitted)
 
+/** What follows once the tunnel has no more to say on a stream. */
+interface Afterwards {
+  readonly conversed: () => Effect.Effect<void>
+}
+
 /**
- * The body of a stream's fiber from its opening frame to its end, and then `next`: publishes what is due, then waits. Each step has the next one made
+ * The body of a stream's fiber from its opening frame to its end, and what follows: publishes what is due, then waits. Each step has the next one made
  * only when it is over: a stream that rests, as most WebSockets do nearly always, keeps no more than that.
  */
-export const converse = (speech: Speech, link: StreamLink, next: () => Effect.Effect<void>): Effect.Effect<void> =>
-  link.quiet ? next() : Effect.flatMap(step(speech, link), () => converse(speech, link, next))
+export const converse = (speech: Speech, link: StreamLink, stream: Afterwards): Effect.Effect<void> =>
+  link.quiet ? stream.conversed() : Effect.flatMap(step(speech, link), () => converse(speech, link, stream))
 
 const step = (speech: Speech, link: StreamLink): Effect.Effect<void> => {
   const wake = link.takeWake()

@@ -44,22 +44,14 @@ export class StreamLink implements Due {
   private lastWord: RequestFrame | undefined
   private wakeWanted = false
   private numberOwed = false
-  private readonly onOver: (link: StreamLink) => void
   private readonly rest: Rest
 
-  constructor(
-    route: RouteKey,
-    addressee: Addressee,
-    side: VisitorSide,
-    options: LinkOptions,
-    onOver: (link: StreamLink) => void
-  ) {
+  constructor(route: RouteKey, addressee: Addressee, side: VisitorSide, options: LinkOptions) {
     this.route = route
     this.addressee = addressee
     this.side = side
     this.options = options
     this.flow = new StreamFlow(options.bounds)
-    this.onOver = onOver
     this.rest = new Rest(options.soon)
   }
 
@@ -335,7 +327,7 @@ export class StreamLink implements Due {
     this.state = "Ended"
     this.lastWord = undefined
     this.detach()
-    this.onOver(this)
+    this.options.onOver(this)
     this.wake()
   }
 

@@ -47,10 +47,10 @@ const refused = (stream: WebSocketStream, target: Target, error: DialError): Eff
   return Effect.fail(new AppFailure({ code: "app_unreachable", message }))
 }
 
-const appClosed = (stream: WebSocketStream, closed: SocketClosed): Effect.Effect<void, AppFailure> =>
-  closed.code === 1006
-    ? Effect.fail(new AppFailure({ code: "app_failed", message: "the app's WebSocket broke off" }))
-    : stream.close(closed.code === 1005 ? null : closed.code, closed.reason)
+const appClosed = (stream: WebSocketStream, { code, reason }: SocketClosed): void => {
+  if (code === 1006) stream.abortUnsafe("app_failed", "the app's WebSocket broke off")
+  else stream.closeUnsafe(code === 1005 ? null : code, reason)
+}
 
 /** Tells the app how the visitor's side ended. */
 const closeLocal = (stream: WebSocketStream, socket: MessageSocket): void => {
@@ -83,14 +83,17 @@ const sendOn = (stream: WebSocketStream, sending: Sending): boolean => {
 
 /**
  * Both ways, until one side closes. Down: what the visitor sends, while the app's socket takes it. Up: what the app sends, as credit allows; while it
- * waits, the app's socket is not read. By callbacks: nearly all WebSockets do nothing nearly always, and such a one keeps nothing but this.
+ * waits, the app's socket is not read. By callbacks and without a fiber: nearly all WebSockets do nothing nearly always, and such a one keeps no
+ * more than this.
  */
 class Joint implements SocketReader {
   private readonly stream: WebSocketStream
   private readonly socket: MessageSocket
   private sending: Sending | undefined
-  private outcome: Effect.Effect<void, AppFailure> | undefined
-  private onOver: ((outcome: Effect.Effect<void, AppFailure>) => void) | undefined
+  /** The app's socket takes no more for now. */
+  private blocked = false
+  private lingering: ReturnType<typeof setTimeout> | undefined
+  private over = false
 
   constructor(stream: WebSocketStream, socket: MessageSocket) {
     this.stream = stream
@@ -98,15 +101,6 @@ class Joint implements SocketReader {
     socket.readUnsafe(this)
     this.down()
     this.up()
-  }
-
-  /** Waits for the end. Whoever gives up waiting ends it. */
-  get over(): Effect.Effect<void, AppFailure> {
-    return Effect.callback((resume) => {
-      if (this.outcome !== undefined) return resume(this.outcome)
-      this.onOver = resume
-      return Effect.sync(() => this.finish(Effect.void))
-    })
   }
 
   onReadable(): void {
@@ -119,30 +113,46 @@ class Joint implements SocketReader {
 
   private down(): void {
     const { socket, stream } = this
-    if (this.outcome !== undefined || socket.closedUnsafe() !== undefined) return
-    for (let fragment = stream.takeFragmentUnsafe(); fragment !== undefined; fragment = stream.takeFragmentUnsafe()) {
-      if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(() => this.down())
+    if (this.over || socket.closedUnsafe() !== undefined) return
+    const { end } = stream
+    // A stream that broke has nothing more to say; one that the visitor closed has what came before.
+    if (end?._tag !== "Aborted") this.pass()
+    if (end === undefined) return stream.whenReadableUnsafe(() => this.down())
+    if (end._tag === "Closed" && this.blocked) this.lingering ??= setTimeout(() => this.finish(), limits.halfClosedMs)
+    else this.finish()
+  }
+
+  private pass(): void {
+    while (!this.blocked) {
+      const fragment = this.stream.takeFragmentUnsafe()
+      if (fragment === undefined) return
+      if (this.socket.sendUnsafe(fragment.data, fragment)) continue
+      this.blocked = true
+      this.socket.whenWritableUnsafe(() => {
+        this.blocked = false
+        this.down()
+      })
     }
-    if (stream.end === undefined) stream.whenReadableUnsafe(() => this.down())
-    else this.finish(Effect.void)
   }
 
   private up(): void {
     const { socket, stream } = this
-    while (this.outcome === undefined && this.sending === undefined) {
+    while (!this.over && this.sending === undefined) {
       const batch = socket.takeUnsafe()
-      if (batch === undefined) {
-        const closed = socket.closedUnsafe()
-        if (closed !== undefined) this.finish(appClosed(stream, closed))
-        return
+      if (batch !== undefined) {
+        this.send({ batch, message: 0, offset: 0 })
+        continue
       }
-      this.send({ batch, message: 0, offset: 0 })
+      const closed = socket.closedUnsafe()
+      if (closed === undefined) return
+      appClosed(stream, closed)
+      this.finish()
     }
   }
 
   private send(sending: Sending): void {
     this.sending = undefined
-    if (this.outcome !== undefined || sendOn(this.stream, sending)) return
+    if (this.over || sendOn(this.stream, sending)) return
     this.sending = sending
     this.stream.whenWritableUnsafe(() => {
       this.send(sending)
@@ -150,11 +160,11 @@ class Joint implements SocketReader {
     })
   }
 
-  private finish(outcome: Effect.Effect<void, AppFailure>): void {
-    if (this.outcome !== undefined) return
-    this.outcome = outcome
+  private finish(): void {
+    if (this.over) return
+    this.over = true
+    clearTimeout(this.lingering)
     closeLocal(this.stream, this.socket)
-    this.onOver?.(outcome)
   }
 }
 
@@ -176,13 +186,15 @@ export const forwardWebSocket = (
   dialer: Dialer["Service"]
 ): Effect.Effect<void, AppFailure> => {
   const dialled = Effect.interruptible(Effect.result(dial(stream, target, dialer)))
-  // Once there is a socket it is joined, and then closes with the stream: an interruption comes before that or after.
+  // Once there is a socket it is joined, and closes with the stream: an interruption comes before that or too late.
   return Effect.uninterruptible(
     Effect.flatMap(dialled, (answer) => {
       if (Result.isFailure(answer)) return Effect.interruptible(refused(stream, target, answer.failure))
       stream.acceptUnsafe(acceptHeaders(answer.success))
       stream.forgetHeadUnsafe()
-      return Effect.interruptible(new Joint(stream, answer.success).over)
+      stream.handOverUnsafe()
+      new Joint(stream, answer.success)
+      return Effect.void
     })
   )
 }

@@ -307,7 +307,7 @@ export class RunnerSession implements StreamOwner {
       frame._tag === "RequestStart"
         ? requestOf(app, new RequestStream(core, frame))
         : webSocketOf(app, new WebSocketStream(core, frame))
-    const fiber = fork(served, (exit) => this.settle(core, exit))
+    const fiber = fork(served, (exit) => this.settle(entry, exit))
     entry.fiber = fiber
     // An app that answered at once, or was aborted at once, has been dealt with before its fiber was known here.
     const { end } = core
@@ -315,9 +315,14 @@ export class RunnerSession implements StreamOwner {
   }
 
   /** The app's fiber is done: what it left open is answered for. */
-  private settle(core: StreamCore, exit: Exit.Exit<void, AppFailure>): void {
+  private settle(entry: Entry, exit: Exit.Exit<void, AppFailure>): void {
+    const { core } = entry
     if (core.end !== undefined) return
     if (Exit.isSuccess(exit)) {
+      if (core.handedOver) {
+        entry.fiber = undefined
+        return
+      }
       if (core.state === "SocketOpen") {
         core.emit({ _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false })
       } else {

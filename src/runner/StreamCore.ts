@@ -50,8 +50,13 @@ export interface StreamOwner {
   readonly ended: (core: StreamCore) => void
 }
 
-/** Takes the frames that carry something for the app; credit and aborts were dealt with. */
-export type FrameListener = (frame: Exclude<RequestFrame, { _tag: "Credit" | "RequestAbort" }>) => void
+/** The app's side of a stream. */
+export interface StreamSide {
+  /** Takes the frames that carry something for the app; credit and aborts were dealt with. */
+  readonly onFrame: (frame: Exclude<RequestFrame, { _tag: "Credit" | "RequestAbort" }>) => void
+  /** The stream has ended: whoever waits for something looks again. */
+  readonly onEnd: () => void
+}
 
 const messageCharsMax = 1024
 
@@ -91,10 +96,9 @@ const faultOf = (frame: ResponseFrame): string | undefined => {
 /** The state of one stream. */
 export class StreamCore {
   readonly route: RouteKey
-  /** Takes what arrives for the app. */
-  onFrame: FrameListener = () => {}
-  /** Told when the stream has ended: whoever waits for something looks again. */
-  onEnd: () => void = () => {}
+  side: StreamSide | undefined
+  /** The app's effect may return and leave its WebSocket open: it is served by callbacks, to its end. */
+  handedOver = false
   /** The status answered, undefined before. */
   status: number | undefined
   /** Body bytes sent and received so far. */
@@ -169,7 +173,7 @@ export class StreamCore {
         const bytes = bodyBytes(frame)
         this.bytesDown += frame._tag === "RequestStart" ? frame.body.length : bytes
         if (!this.receiveWindow.received(bytes)) return this.fail("overflow", "more was sent than had been granted")
-        return this.onFrame(frame)
+        return this.side?.onFrame(frame)
       }
       default:
         return absurd(frame)
@@ -258,7 +262,7 @@ export class StreamCore {
     this.sendWindow.close()
     this.receiveWindow.close()
     this.owner.ended(this)
-    this.onEnd()
+    this.side?.onEnd()
     this.wakeWriters()
   }
 

@@ -11,7 +11,7 @@ import { type AbortCode, absurd, type HeaderList, type WebSocketOpenRequest } fr
 import { limits } from "../tunnel/Limits.ts"
 import { Inflow } from "./Inflow.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
-import type { StreamCore, StreamEnd } from "./StreamCore.ts"
+import type { StreamCore, StreamEnd, StreamSide } from "./StreamCore.ts"
 
 /** A message or a fragment of it; the last fragment says `finish`. */
 export interface Fragment {
@@ -42,7 +42,7 @@ const headerOf = (headers: HeaderList, wanted: string): string =>
     .join(",")
 
 /** What an app is given to serve one WebSocket. */
-export class WebSocketStream {
+export class WebSocketStream implements StreamSide {
   readonly route: RouteKey
   /** Origin-form: path and query as the visitor sent them. */
   readonly target: string
@@ -58,26 +58,33 @@ export class WebSocketStream {
     this.route = core.route
     this.target = open.target
     this.head = open.headers
-    core.onFrame = (frame) => {
-      switch (frame._tag) {
-        case "WebSocketMessage":
-          if (this.fragments.length >= limits.framesHeldMax) {
-            return core.abort("overflow", "too many unread messages")
-          }
-          return this.fragments.push(frame)
-        case "WebSocketClose":
-          return core.closed(frame.code, frame.reason)
-        case "RequestStart":
-        case "RequestChunk":
-        case "RequestTrailers":
-        case "WebSocketOpen":
-          // The table of StreamState lets none of these come here.
-          return
-        default:
-          return absurd(frame)
-      }
+    core.side = this
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onFrame(frame: Parameters<StreamSide["onFrame"]>[0]): void {
+    switch (frame._tag) {
+      case "WebSocketMessage":
+        if (this.fragments.length >= limits.framesHeldMax) {
+          return this.core.abort("overflow", "too many unread messages")
+        }
+        return this.fragments.push(frame)
+      case "WebSocketClose":
+        return this.core.closed(frame.code, frame.reason)
+      case "RequestStart":
+      case "RequestChunk":
+      case "RequestTrailers":
+      case "WebSocketOpen":
+        // The table of StreamState lets none of these come here.
+        return
+      default:
+        return absurd(frame)
     }
-    core.onEnd = () => this.fragments.wake()
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onEnd(): void {
+    this.fragments.wake()
   }
 
   get headers(): HeaderList {
@@ -95,6 +102,11 @@ export class WebSocketStream {
   /** Forgets `headers` and `protocols`, for whoever has no more use of them: a WebSocket may live for days. */
   forgetHeadUnsafe(): void {
     this.head = []
+  }
+
+  /** Whoever serves it by callbacks says so: the app's effect may then return, and the WebSocket stays open until one side closes. */
+  handOverUnsafe(): void {
+    this.core.handedOver = true
   }
 
   /** The visitor's next message, put together from its fragments. Fails once all that came before the end was read. */
