@@ -92,7 +92,7 @@ class Joint implements SocketReader {
   private sending: Sending | undefined
   /** The app's socket takes no more for now. */
   private blocked = false
-  private lingering: ReturnType<typeof setTimeout> | undefined
+  private stopLingering: (() => void) | undefined
   private over = false
 
   constructor(stream: WebSocketStream, socket: MessageSocket) {
@@ -118,7 +118,7 @@ class Joint implements SocketReader {
     // A stream that broke has nothing more to say; one that the visitor closed has what came before.
     if (end?._tag !== "Aborted") this.pass()
     if (end === undefined) return stream.whenReadableUnsafe(() => this.down())
-    if (end._tag === "Closed" && this.blocked) this.lingering ??= setTimeout(() => this.finish(), limits.halfClosedMs)
+    if (end._tag === "Closed" && this.blocked) this.stopLingering ??= stream.giveTimeUnsafe(() => this.finish())
     else this.finish()
   }
 
@@ -163,7 +163,7 @@ class Joint implements SocketReader {
   private finish(): void {
     if (this.over) return
     this.over = true
-    clearTimeout(this.lingering)
+    this.stopLingering?.()
     closeLocal(this.stream, this.socket)
   }
 }

@@ -228,7 +228,10 @@ export class RunnerSession implements StreamOwner {
     const { end } = core
     if (end?._tag === "Closed") {
       this.currentLink.withdraw(core.route)
-      this.giveTime(entry)
+      const { fiber } = entry
+      if (fiber !== undefined && fiber.pollUnsafe() === undefined) {
+        fiber.addObserver(this.giveTime(() => fiber.interruptUnsafe()))
+      }
     } else if (end?._tag === "Aborted" && end.by !== "app") {
       // The runner's own abort is queued already; whoever else ended the stream wants nothing of it any more.
       if (end.by !== "runner") this.currentLink.withdraw(core.route)
@@ -339,16 +342,9 @@ export class RunnerSession implements StreamOwner {
   }
 
   /** After the visitor's close the app may still read what came before it, but not for ever. */
-  private giveTime(entry: Entry): void {
-    const { fiber } = entry
-    if (fiber === undefined || fiber.pollUnsafe() !== undefined) return
-    const timer = this.options.fork(
-      Effect.delay(
-        Effect.sync(() => fiber.interruptUnsafe()),
-        limits.halfClosedMs
-      )
-    )
-    fiber.addObserver(() => timer.interruptUnsafe())
+  readonly giveTime = (f: () => void): (() => void) => {
+    const timer = this.options.fork(Effect.delay(Effect.sync(f), limits.halfClosedMs))
+    return () => timer.interruptUnsafe()
   }
 
   private report({ observed }: Entry, message: string): void {

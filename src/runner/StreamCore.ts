@@ -48,6 +48,8 @@ export interface StreamOwner {
   readonly withdraw: (route: RouteKey) => void
   /** The stream ended; called once. */
   readonly ended: (core: StreamCore) => void
+  /** Calls `f` once what came before a visitor's close has waited long enough for the app. Returns how to stop that. */
+  readonly giveTime: (f: () => void) => () => void
 }
 
 /** The app's side of a stream. */
@@ -242,6 +244,11 @@ export class StreamCore {
     return () => {
       this.writers = this.writers.filter((writer) => writer !== f)
     }
+  }
+
+  /** Calls `f` once what came before the visitor's close has waited long enough. Returns how to stop that. */
+  giveTime(f: () => void): () => void {
+    return this.owner.giveTime(f)
   }
 
   private fail(code: AbortCode, message: string): void {

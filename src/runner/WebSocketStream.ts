@@ -109,6 +109,11 @@ export class WebSocketStream implements StreamSide {
     this.core.handedOver = true
   }
 
+  /** Calls `f` once what came before the visitor's close has waited long enough to be read. Returns how to stop that. */
+  giveTimeUnsafe(f: () => void): () => void {
+    return this.core.giveTime(f)
+  }
+
   /** The visitor's next message, put together from its fragments. Fails once all that came before the end was read. */
   get pull(): Effect.Effect<WebSocketMessage, WebSocketClosed> {
     return Effect.suspend(() => this.pullOnce())

@@ -375,6 +375,37 @@ describe("a WebSocket at the runner", () => {
     })
   )
 
+  it.effect("that was handed over stays open when its app's effect ends, and is told when its time is up", () =>
+    Effect.gen(function* () {
+      let upMs = -1
+      const { down, sent } = yield* start({
+        webSocket: (stream) =>
+          Effect.clockWith((clock) =>
+            Effect.sync(() => {
+              stream.acceptUnsafe([])
+              stream.handOverUnsafe()
+              stream.whenReadableUnsafe(() => {
+                stream.giveTimeUnsafe(() => {
+                  upMs = clock.currentTimeMillisUnsafe()
+                })
+              })
+            })
+          )
+      })
+      down(route(1), open)
+      assert.deepStrictEqual(
+        (yield* sent).map(({ _tag }) => _tag),
+        ["WebSocketOpen"]
+      )
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* sent, [])
+      down(route(1), { _tag: "WebSocketClose", code: 1000, reason: "" })
+      const closedMs = yield* Clock.currentTimeMillis
+      yield* TestClock.adjust(limits.halfClosedMs)
+      assert.strictEqual(upMs, closedMs + limits.halfClosedMs)
+    })
+  )
+
   it.effect("an app that returns without having accepted has failed", () =>
     Effect.gen(function* () {
       const { down, sent } = yield* start({ webSocket: () => Effect.void })

@@ -7,7 +7,7 @@ import { WebSocketStream } from "../../src/runner/WebSocketStream.ts"
 import type { RequestFrame } from "../../src/tunnel/Frame.ts"
 import { atEveryMoment } from "../Stepwise.ts"
 
-const owner = { send: () => true, withdraw: () => {}, ended: () => {} }
+const owner = { send: () => true, withdraw: () => {}, ended: () => {}, giveTime: () => () => {} }
 const route = { gatewayId: 1, requestId: 1 }
 const data = new Uint8Array([7])
 const upload = {
