@@ -4,7 +4,7 @@
  * It knows no platform: `server/NodeServer.ts` hands it exchanges and upgrades (`Visitor.ts`) and forks one fiber for each. Next in the walk of
  * a request: `Admission.ts`, `InFlight.ts`, then `HttpStream.ts` or `SocketStream.ts`.
  */
-import { Clock, Context, Effect, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
+import { Cause, Clock, Context, Effect, Exit, Layer, Option, Random, Schedule, Schema, Stream } from "effect"
 import { ActorControl } from "../actor/ActorControl.ts"
 import { findHere, findOnBus } from "../actor/ActorDirectory.ts"
 import * as RivetId from "../actor/RivetId.ts"
@@ -113,6 +113,9 @@ const renewLeases = (bus: MessageBus["Service"], inFlight: InFlight, gatewayId: 
   )
 }
 
+// With a parameter, or Effect makes a function of its own around it for each stream.
+const dealtWith = (_cause: unknown): Effect.Effect<void> => Effect.void
+
 const begin = (stream: VisitorStream, { verdict }: Admission): Effect.Effect<void> => {
   switch (verdict._tag) {
     case "Admitted":
@@ -155,6 +158,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     meter
   )
   const scope = yield* Effect.scope
+  const runFork = yield* makeFork
   /** Says a last word until the bus takes it. Nobody waits for it. */
   const insist = (hub: Subject.Subject, envelopes: ReadonlyArray<Envelope>) =>
     bus.publish(hub, envelopes, "each").pipe(
@@ -175,6 +179,7 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     inFlight,
     observer,
     meter,
+    onFault: (fault) => void runFork(logFaults([fault])),
     nowMs,
     domain,
     responseStartMs: options.responseStartMs ?? limits.responseStartMs,
@@ -183,7 +188,6 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
   }
 
   const inbox = yield* bus.subscribe(replyTo)
-  const runFork = yield* makeFork
   // Asked in its turn and answered beside the others: a hub that takes its time holds nobody up.
   const onQuestion = (question: HubQuestion) =>
     void runFork(
@@ -227,8 +231,9 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
     findActor: Option.match(actorControl, { onNone: () => findOnBus(bus, namespace), onSome: findHere })
   })
 
-  const ended = (record: StreamRecord) =>
+  const ended = (stream: VisitorStream, record: StreamRecord) =>
     Effect.sync(() => {
+      stream.release()
       record.end()
       serving--
       if (serving > 0) return
@@ -236,19 +241,25 @@ const make = Effect.fnUntraced(function* (options: GatewayOptions) {
       idle = []
       for (const f of woken) f()
     })
+  /** Sees a stream to its end, however it comes. Keeps no more than it is given: a WebSocket may live for days. */
+  const seeThrough = (stream: VisitorStream, record: StreamRecord, work: Effect.Effect<void>): Effect.Effect<void> => {
+    const end = (exit: Exit.Exit<void>) => {
+      if (Exit.isSuccess(exit)) return ended(stream, record)
+      const crashed = Cause.hasDies(exit.cause)
+      if (crashed) stream.onCrash()
+      else stream.onInterrupt()
+      const logged = crashed ? Effect.logError("a stream failed", exit.cause) : Effect.void
+      return Effect.ensuring(Effect.andThen(stream.farewell(), logged), ended(stream, record))
+    }
+    return Effect.catchCause(Effect.onExit(work, end), dealtWith)
+  }
   const serve = (kind: "http" | "websocket", head: VisitorHead, open: (record: StreamRecord) => VisitorStream) =>
     Effect.suspend(() => {
       const admission = admit(head, kind)
       const record = new StreamRecord(parts, inFlight.freshRoute(), kind, admission, head)
       const stream = open(record)
       serving++
-      return begin(stream, admission).pipe(
-        Effect.catchDefect((defect) => {
-          stream.onCrash()
-          return Effect.andThen(stream.farewell(), Effect.logError("a stream failed", defect))
-        }),
-        Effect.ensuring(ended(record))
-      )
+      return seeThrough(stream, record, begin(stream, admission))
     })
 
   return Gateway.of({

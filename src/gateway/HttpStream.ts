@@ -53,6 +53,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
   private opening: RequestFrame | undefined
   private attempts = 0
   private again = false
+  private admitted: Admitted | undefined
   private bodyBytesMax = 0
   private uploading: boolean
   private trailersDue: HeaderList | undefined
@@ -75,11 +76,10 @@ export class HttpStream implements VisitorSide, VisitorStream {
 
   /** The stream's fiber, from entry to the last byte on its way to the visitor. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
-    const work = begin(admitted, {
+    return begin(admitted, {
       refuse: (refusal) => this.refuse(refusal),
       attempt: (found) => this.attempt(found, this.record.route)
     })
-    return Effect.onInterrupt(work, () => this.interrupted())
   }
 
   /** Answers with an error at once, without a runner. */
@@ -99,6 +99,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
 
   private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
     this.again = false
+    this.admitted = admitted
     this.bodyBytesMax = admitted.bodyBytesMax
     const link = this.parts.inFlight.enter(route, admitted, this)
     if (link === undefined) {
@@ -122,11 +123,12 @@ export class HttpStream implements VisitorSide, VisitorStream {
         this.fail(openingError(error.reason))
         return this.departure
       },
-      onSuccess: () =>
-        Effect.flatMap(converse(this.parts, link), () =>
-          this.again ? this.attempt(admitted, this.parts.inFlight.freshRoute()) : this.departure
-        )
+      onSuccess: () => converse(this.parts, link, this)
     })
+  }
+
+  conversed(): Effect.Effect<void> {
+    return this.again ? this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute()) : this.departure
   }
 
   /** The answer may still be on its way to a slow visitor: only when it has left, or the visitor has, is the request over. */
@@ -188,7 +190,7 @@ export class HttpStream implements VisitorSide, VisitorStream {
       const data = this.takePiece(room)
       if (data === undefined) {
         // Without room the next grant rouses us; with it, the visitor's next bytes do.
-        if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(link.wake)
+        if (room > 0 && this.uploading && !link.over) this.exchange.body?.whenReadableUnsafe(() => link.wake())
         break
       }
       link.flow.credit.spend(data.length)
@@ -359,11 +361,12 @@ export class HttpStream implements VisitorSide, VisitorStream {
     this.onDone?.()
   }
 
-  private interrupted(): Effect.Effect<void> {
+  onInterrupt(): void {
     this.link?.close({ _tag: "RequestAbort", code: "cancelled" })
     this.fail("draining")
-    return this.farewell()
   }
+
+  release(): void {}
 
   farewell(): Effect.Effect<void> {
     return this.link === undefined ? Effect.void : lastWord(this.parts.bus, this.link)

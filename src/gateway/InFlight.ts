@@ -68,13 +68,13 @@ export class InFlight {
   constructor(
     ids: { readonly gatewayId: number; readonly firstRequestId: number },
     linksMax: number,
-    options: LinkOptions,
+    options: Omit<LinkOptions, "onOver">,
     meter: GatewayMeter
   ) {
     this.gatewayId = ids.gatewayId
     this.nextId = ids.firstRequestId
     this.linksMax = linksMax
-    this.options = options
+    this.options = { ...options, onOver: (link) => this.forget(link) }
     this.meter = meter
   }
 
@@ -93,12 +93,12 @@ export class InFlight {
   /** Enters a stream; undefined when the table is full. The entry stays until the stream's terminal frame came or its last word left. */
   enter(route: RouteKey, addressee: Addressee, side: VisitorSide): StreamLink | undefined {
     if (this.links.size >= this.linksMax) return undefined
-    const link = new StreamLink(route, addressee, side, this.options, this.forget)
+    const link = new StreamLink(route, addressee, side, this.options)
     this.links.set(route.requestId, link)
     return link
   }
 
-  private readonly forget = (link: StreamLink): void => {
+  private forget(link: StreamLink): void {
     if (this.links.get(link.route.requestId) === link) this.links.delete(link.route.requestId)
   }
 

@@ -2,12 +2,12 @@
  * One visitor's WebSocket as a stream: asks the app, completes or refuses the handshake by its answer, then carries messages as fragments both
  * ways on credit, and the close code and reason with them.
  *
- * Two fibers: one pulls the visitor's messages, the other publishes. A message that the runner has no credit for stops the pulling, and so the
+ * One fiber, which publishes; the visitor's messages are taken as they come. A message that the runner has no credit for stops the taking, and so the
  * visitor's socket; a message that the visitor does not read is not granted again. Where the app may hibernate, `Hibernation.ts` decides what
- * happens while nobody holds the other end.
+ * happens while nobody holds the other end. Most WebSockets do nothing nearly always: what only their beginning needs is let go of with it.
  */
-import { Effect, Fiber } from "effect"
-import type { MessageSocket, SocketBatch, SocketClosed } from "../socket/MessageSocket.ts"
+import { Effect } from "effect"
+import type { MessageSocket, SocketClosed, SocketReader } from "../socket/MessageSocket.ts"
 import type { RouteKey } from "../tunnel/Envelope.ts"
 import { type AbortCode, absurd, type HeaderList, type RequestFrame, type ResponseFrame } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
@@ -36,142 +36,157 @@ const wireCode = (code: number): number | null => (code === 1005 ? null : code)
 const broken = 1006
 
 /** One WebSocket of a visitor, from its handshake to its close. */
-export class SocketStream implements VisitorSide, VisitorStream {
+export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
   sleeper: Sleeper | undefined
   private readonly parts: GatewayParts
-  private readonly upgrade: VisitorUpgrade
   private readonly record: StreamRecord
+  /** Whom the visitor means, until the stream has begun. */
+  private admitted: Admitted | Effect.Effect<Admitted, Refusal> | undefined
   private link: StreamLink | undefined
   private attempts = 0
+  private again = false
   private closeDeadlineMs = Number.POSITIVE_INFINITY
-  private readonly handshake: SocketHandshake
+  /** Until it is decided. */
+  private handshake: SocketHandshake | undefined
   private socket: MessageSocket | undefined
-  /** What came between the app's yes and the visitor's open socket: at most a window. */
-  private early: Array<(socket: MessageSocket) => void> = []
   private readonly messages = new VisitorMessages()
   private readonly outflow = new SocketOutflow((bytes, stalled) => this.link?.consumed(bytes, stalled))
   private hibernation: Hibernation | undefined
-  private onRoom: (() => void) | undefined
   private closing: SocketClosed | undefined
+  private onGone: (() => void) | undefined
 
   constructor(parts: GatewayParts, upgrade: VisitorUpgrade, record: StreamRecord) {
     this.parts = parts
-    this.upgrade = upgrade
     this.record = record
-    this.handshake = new SocketHandshake(upgrade, record)
+    this.handshake = new SocketHandshake(upgrade, record, (socket) => {
+      this.handshake = undefined
+      if (socket !== undefined) this.opened(socket)
+    })
     upgrade.whenGoneUnsafe(() => {
-      if (!this.handshake.decided) this.visitorLeft()
+      if (this.handshake !== undefined) this.visitorLeft()
     })
   }
 
-  /** The stream's fiber, from entry to the closed socket. */
+  /** The stream's fiber, from entry to the closed socket. The effect itself holds nothing of the request. */
   run(admitted: Admitted | Effect.Effect<Admitted, Refusal>): Effect.Effect<void> {
-    const work = begin(admitted, {
-      refuse: (refusal) => this.refuse(refusal),
-      attempt: (found) => this.attempt(found, this.record.route)
-    })
-    return Effect.ensuring(
-      Effect.onInterrupt(work, () => this.interrupted()),
-      this.release
+    this.admitted = admitted
+    return Effect.suspend(() =>
+      begin(this.admitted as typeof admitted, {
+        refuse: (refusal) => this.refuse(refusal),
+        attempt: (found) => this.attempt(found, this.record.route)
+      })
     )
   }
 
-  private readonly release = Effect.sync(() => {
+  release(): void {
     this.hibernation?.end()
     this.messages.discard()
     this.link?.flow.abandon()
-  })
+  }
 
   /** Answers with an error at once, without a runner. */
   refuse(refusal: Refusal): Effect.Effect<void> {
     this.fail(refusal.code, refusal)
-    return this.conclude
+    return this.departure
   }
 
   reply({ body, headers, status }: ErrorAnswer): Effect.Effect<void> {
     return Effect.sync(() => {
       this.record.settle("ok")
-      this.record.headed(status)
-      this.upgrade.refuse(status, headers, body)
+      this.handshake?.refuse(status, headers, body)
     })
   }
 
   private attempt(admitted: Admitted, route: RouteKey): Effect.Effect<void> {
     // Left before its fiber had its first turn: nobody need be asked.
-    if (this.handshake.decided) return this.conclude
-    const link = this.parts.inFlight.enter(route, admitted, this)
+    if (this.handshake === undefined) return this.departure
+    const { actor, name, skipReadyWait, subject, traceparent } = admitted
+    const link = this.parts.inFlight.enter(route, { actor, name, skipReadyWait, subject, traceparent }, this)
     if (link === undefined) {
       this.fail("overloaded")
-      return this.conclude
+      return this.departure
     }
     this.link = link
     this.attempts++
+    // A second attempt is made only before the app has decided: after that nobody needs the head.
+    this.admitted = admitted
     const opening: RequestFrame = { _tag: "WebSocketOpen", target: admitted.target, headers: admitted.headers }
     return Effect.matchEffect(publishOpening(this.parts, admitted, link, opening), {
       onFailure: (error) => {
         // A hub may have it all the same: its first word finds nobody, and it is told so.
         link.finish()
         this.fail(openingError(error.reason))
-        return this.conclude
+        return this.departure
       },
-      onSuccess: () => this.converse(link, admitted)
+      onSuccess: () => converse(this.parts, link, this)
     })
   }
 
-  private readonly converse = Effect.fnUntraced(function* (this: SocketStream, link: StreamLink, admitted: Admitted) {
-    const talking = yield* Effect.forkChild(converse(this.parts, link))
-    yield* this.handshake.awaited
-    if (this.handshake.takeAgain()) {
-      yield* Fiber.join(talking)
-      return yield* this.attempt(admitted, this.parts.inFlight.freshRoute())
-    }
-    yield* this.conclude
-    yield* Fiber.join(talking)
-  })
+  conversed(): Effect.Effect<void> {
+    if (!this.again) return this.departure
+    this.again = false
+    return this.attempt(this.admitted as Admitted, this.parts.inFlight.freshRoute())
+  }
 
-  /** Carries out what was decided; ends when the visitor's socket is closed. */
-  private readonly conclude: Effect.Effect<void> = Effect.suspend(() =>
-    this.handshake.conclude((socket) => this.serve(socket))
-  )
+  /** Only when the visitor's socket has closed is its stream over. */
+  private get departure(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.socket === undefined || this.socket.closedUnsafe() !== undefined) return resume(Effect.void)
+      this.onGone = () => resume(Effect.void)
+    })
+  }
 
-  private readonly serve = Effect.fnUntraced(function* (this: SocketStream, socket: MessageSocket) {
+  private opened(socket: MessageSocket): void {
+    this.admitted = undefined
     this.socket = socket
-    this.record.headed(101)
-    socket.whenClosedUnsafe((closed) => {
-      // A socket that broke is not waited for behind messages without credit: the app hears of it in this turn.
-      if (closed.code === broken) this.visitorLeft(closed)
-      // Pull on, so that the close is seen and its linger begins.
-      this.releasePuller()
-    })
-    const early = this.early
-    this.early = []
-    for (const f of early) f(socket)
-    const closed = yield* Effect.flip(Effect.forever(Effect.flatMap(socket.pull, (batch) => this.offer(batch))))
-    this.visitorClosed(closed)
-  })
-
-  /** Hands a batch over and waits until there is room for more: that is the visitor's backpressure. */
-  private offer(batch: SocketBatch): Effect.Effect<void> {
-    const link = this.link
-    // Accepted only to be closed, or closed already: whatever still comes has no reader.
-    if (link === undefined || link.over) return Effect.void
-    this.messages.push(batch)
-    this.hibernation?.wake()
-    link.wake()
-    return this.room
+    socket.readUnsafe(this)
+    this.read(socket)
   }
 
-  private readonly room: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.messages.hasRoom || this.link?.over === true || this.socket?.closedUnsafe() !== undefined) {
-      return resume(Effect.void)
-    }
-    this.onRoom = () => resume(Effect.void)
-  })
+  onReadable(): void {
+    this.guarded(() => this.readOn())
+  }
 
-  private releasePuller(): void {
-    const onRoom = this.onRoom
-    this.onRoom = undefined
-    onRoom?.()
+  onClosed(closed: SocketClosed): void {
+    this.guarded(() => this.socketClosed(closed))
+  }
+
+  /** What the visitor's socket calls: a fault of ours costs this stream and nothing else. */
+  private guarded(f: () => void): void {
+    try {
+      f()
+    } catch (fault) {
+      this.onCrash()
+      this.parts.onFault(fault)
+    }
+  }
+
+  private socketClosed(closed: SocketClosed): void {
+    // A socket that broke is not waited for behind messages without credit: the app hears of it in this turn.
+    if (closed.code === broken) this.visitorLeft(closed)
+    this.onGone?.()
+    // Read on, so that the close is seen and its linger begins.
+    this.readOn()
+  }
+
+  /** Takes what the visitor has sent, while there is room for it: that is the visitor's backpressure. */
+  private read(socket: MessageSocket): void {
+    while (this.messages.hasRoom || this.link?.over !== false || socket.closedUnsafe() !== undefined) {
+      const batch = socket.takeUnsafe()
+      if (batch === undefined) break
+      // Accepted only to be closed, or closed already: whatever still comes has no reader.
+      if (this.link?.over !== false) continue
+      this.messages.push(batch)
+      this.hibernation?.wake()
+      this.link.wake()
+    }
+    const closed = socket.closedUnsafe()
+    if (closed !== undefined && this.closing === undefined) this.visitorClosed(closed)
+  }
+
+  /** There may be room again, or something to take. */
+  private readOn(): void {
+    if (this.socket !== undefined) this.read(this.socket)
   }
 
   collect(): ReadonlyArray<RequestFrame> {
@@ -181,7 +196,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
     if (frames.length > 0) this.hibernation?.onSent()
     if (frames.length === fragmentsPerTurn) link.wake()
     if (this.closing !== undefined && !this.messages.waiting) this.sayClosed(this.closing)
-    else if (this.messages.hasRoom) this.releasePuller()
+    else if (this.messages.hasRoom) this.readOn()
     return frames
   }
 
@@ -205,19 +220,19 @@ export class SocketStream implements VisitorSide, VisitorStream {
     // Nobody is there to be told: the actor is woken for it, and the end waits until then.
     if (closed !== undefined && this.link?.asleep === true) return this.visitorClosed(closed)
     if (this.record.settle("cancelled")) this.link?.close({ _tag: "WebSocketClose", code: broken, reason: "" })
-    this.handshake.gone()
-    this.releasePuller()
+    this.handshake?.gone()
+    this.readOn()
   }
 
   deadlineMs(): number {
     const link = this.link as StreamLink
-    if (!this.handshake.decided) return (link.pinnedMs ?? 0) + this.parts.webSocketOpenMs
+    if (this.handshake !== undefined) return (link.pinnedMs ?? 0) + this.parts.webSocketOpenMs
     if (this.closing !== undefined && !link.asleep) return this.closeDeadlineMs
     return this.hibernation?.deadlineMs() ?? Number.POSITIVE_INFINITY
   }
 
   onDeadline(): void {
-    if (!this.handshake.decided) this.abandon("response_start_timeout", "deadline")
+    if (this.handshake !== undefined) this.abandon("response_start_timeout", "deadline")
     else if (this.closing !== undefined && this.link?.asleep !== true) this.sayClosed(this.closing)
     else this.hibernation?.onDeadline()
   }
@@ -229,9 +244,9 @@ export class SocketStream implements VisitorSide, VisitorStream {
   onCrash(): void {
     this.link?.close({ _tag: "RequestAbort", code: "protocol_error" })
     this.record.settle("internal_error")
-    this.handshake.gone()
+    this.handshake?.gone()
     this.socket?.terminateUnsafe()
-    this.releasePuller()
+    this.readOn()
   }
 
   onFrame(frame: ResponseFrame): void {
@@ -247,7 +262,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
         if (this.link?.asleep === true) return this.fallAsleep(false)
         return this.onClose(frame.code ?? (frame.hibernate ? 1000 : null), frame.reason)
       case "ResponseStart":
-        return this.handshake.beginRefusal(frame)
+        return this.handshake?.beginRefusal(frame) === true
           ? this.onRefusalBody(frame.body, !frame.streamed)
           : this.abandon("bad_response", "protocol_error")
       case "ResponseChunk":
@@ -268,20 +283,20 @@ export class SocketStream implements VisitorSide, VisitorStream {
   private onAbort(code: AbortCode): void {
     if (this.link?.asleep === true) return this.hibernation?.onRefused(fromAbortCode(code))
     if (neverSeen(code) && this.attempts < 2 && this.link?.taken === 1 && !this.record.settled) {
-      this.handshake.askAgain()
+      this.again = true
     } else this.fail(fromAbortCode(code))
   }
 
   private onAccept(headers: HeaderList, canHibernate: boolean): void {
     if (!validHeaders(headers)) return this.abandon("bad_response", "protocol_error")
     if (canHibernate) this.mayHibernate(this.link as StreamLink)
-    this.handshake.accept(headers)
+    this.handshake?.accept(headers)
   }
 
   private mayHibernate(link: StreamLink): void {
     const { messages, parts } = this
     const rouse = () => {
-      if (messages.hasRoom) this.releasePuller()
+      if (messages.hasRoom) this.readOn()
       link.wake()
     }
     messages.keep(parts.budget, rouse)
@@ -290,7 +305,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
       spread: (link.route.requestId % 64) / 64,
       messages,
       askWake: () => link.wantWake(),
-      rouse: link.wake,
+      rouse: () => link.wake(),
       giveUp: (refusal) => this.abandon(refusal.code, "deadline", refusal),
       meter: parts.meter.asleep
     })
@@ -324,7 +339,7 @@ export class SocketStream implements VisitorSide, VisitorStream {
     if (this.hibernation === undefined) return
     this.messages.acknowledge(number)
     this.hibernation.onAcknowledged()
-    if (this.messages.hasRoom) this.releasePuller()
+    if (this.messages.hasRoom) this.readOn()
     this.link?.wake()
   }
 
@@ -333,30 +348,26 @@ export class SocketStream implements VisitorSide, VisitorStream {
     if (!link.received(data.length)) return
     this.record.bytesDown += data.length
     this.outflow.arrived(finish)
-    this.whenOpen((socket) => {
-      if (this.outflow.send(socket, data, { binary, finish }) === "overflow") this.abandon("bad_response", "overflow")
-    })
+    // Accepted before: the state of the stream lets no message come ahead of that.
+    const { socket } = this
+    if (socket === undefined) return
+    if (this.outflow.send(socket, data, { binary, finish }) === "overflow") this.abandon("bad_response", "overflow")
   }
 
   private onClose(code: number | null, reason: string): void {
     this.record.settle("ok")
     const { form } = this.record
     // An app that closes a WebSocket it never accepted still gets its code across.
-    this.handshake.acceptToClose()
+    this.handshake?.acceptToClose()
     const said = code === null && form !== undefined ? form.plainClose : { code: code ?? 1005, reason }
-    this.whenOpen((socket) => socket.closeUnsafe(said.code, said.reason))
-    this.releasePuller()
-  }
-
-  private whenOpen(f: (socket: MessageSocket) => void): void {
-    if (this.socket === undefined) this.early.push(f)
-    else f(this.socket)
+    this.socket?.closeUnsafe(said.code, said.reason)
+    this.readOn()
   }
 
   private onRefusalBody(data: Uint8Array, finish: boolean): void {
     if (!(this.link as StreamLink).received(data.length)) return
     this.record.bytesDown += data.length
-    if (!this.handshake.addRefusal(data, finish)) this.fail("bad_response")
+    if (this.handshake?.addRefusal(data, finish) === false) this.fail("bad_response")
   }
 
   private abandon(code: GatewayErrorCode, abort: AbortCode, refusal: Refusal = { code }): void {
@@ -367,26 +378,23 @@ export class SocketStream implements VisitorSide, VisitorStream {
   /** A browser shows a page nothing of a refused handshake: so errors accept, and close with a code and a reason that scripts can read. */
   private fail(code: GatewayErrorCode, refusal: Refusal = { code }): void {
     if (!this.record.settle(code)) return
-    this.handshake.acceptToClose()
+    this.handshake?.acceptToClose()
     const said = this.record.closeOf(refusal)
-    this.whenOpen((socket) => socket.closeUnsafe(said.code, said.reason))
-    this.releasePuller()
+    this.socket?.closeUnsafe(said.code, said.reason)
+    this.readOn()
   }
 
-  private interrupted(): Effect.Effect<void> {
+  onInterrupt(): void {
     this.link?.close({ _tag: "WebSocketClose", code: 1001, reason: "draining" })
     this.record.settle("draining")
-    if (!this.handshake.decided) this.refuseDraining()
+    if (this.handshake !== undefined) {
+      const { body, headers, status } = this.record.errorAnswer({ code: "draining" })
+      this.handshake.refuse(status, headers, body)
+    }
     this.socket?.closeUnsafe(1001, "draining")
-    return this.farewell()
   }
 
   farewell(): Effect.Effect<void> {
     return this.link === undefined ? Effect.void : lastWord(this.parts.bus, this.link)
-  }
-
-  private refuseDraining(): void {
-    const answer = this.record.errorAnswer({ code: "draining" })
-    this.upgrade.refuse(answer.status, answer.headers, answer.body)
   }
 }

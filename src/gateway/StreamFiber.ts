@@ -5,7 +5,7 @@
 import { Effect } from "effect"
 import type { BusError, Delivery, MessageBus } from "../bus/MessageBus.ts"
 import type { Subject } from "../bus/Subject.ts"
-import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
+import { type Envelope, isLastWord, type Wake } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
 import type { Refusal } from "./RivetError.ts"
 import type { StreamLink } from "./StreamLink.ts"
@@ -33,31 +33,45 @@ export const begin = (
     ? Effect.matchEffect(admitted, { onFailure: refuse, onSuccess: attempt })
     : attempt(admitted)
 
-/** The body of a stream's fiber from its opening frame to its end: publishes what is due, then waits. */
-export const converse = Effect.fnUntraced(function* ({ bus, insist }: Speech, link: StreamLink) {
-  while (true) {
-    const wake = link.takeWake()
-    if (wake !== undefined) {
-      const failed = yield* publish(bus, link.actors, [wake], "one")
-      if (failed !== undefined) link.sleeper?.onUnheard(failed)
-      continue
-    }
-    const envelopes = link.outgoing()
-    if (envelopes.length > 0) {
-      const { attachments } = link
-      const hub = link.hub as Subject
-      const failed = yield* publish(bus, hub, envelopes, "each")
-      // A gateway that goes on renewing its lease would keep a route alive that nobody waits for: the last word has to arrive.
-      if (failed !== undefined && envelopes.some(isLastWord)) yield* insist(hub, envelopes)
-      // The last word is noted by `break` and gets its own attempt. What was meant for an attachment that is over is sent again in the next.
+/** What follows once the tunnel has no more to say on a stream. */
+interface Afterwards {
+  readonly conversed: () => Effect.Effect<void>
+}
+
+/**
+ * The body of a stream's fiber from its opening frame to its end, and what follows: publishes what is due, then waits. Each step has the next one made
+ * only when it is over: a stream that rests, as most WebSockets do nearly always, keeps no more than that.
+ */
+export const converse = (speech: Speech, link: StreamLink, stream: Afterwards): Effect.Effect<void> =>
+  link.quiet ? stream.conversed() : Effect.flatMap(step(speech, link), () => converse(speech, link, stream))
+
+const step = (speech: Speech, link: StreamLink): Effect.Effect<void> => {
+  const wake = link.takeWake()
+  if (wake !== undefined) return sayWake(speech, link, wake)
+  const envelopes = link.outgoing()
+  if (envelopes.length > 0) return say(speech, link, envelopes)
+  return link.awaitWork()
+}
+
+const sayWake = ({ bus }: Speech, link: StreamLink, wake: Wake): Effect.Effect<void> =>
+  Effect.map(publish(bus, link.actors, [wake], "one"), (failed) => {
+    if (failed !== undefined) link.sleeper?.onUnheard(failed)
+  })
+
+const say = ({ bus, insist }: Speech, link: StreamLink, envelopes: ReadonlyArray<Envelope>): Effect.Effect<void> => {
+  const { attachments } = link
+  const hub = link.hub as Subject
+  return Effect.flatMap(publish(bus, hub, envelopes, "each"), (failed) => {
+    if (failed === undefined) return Effect.void
+    // The last word is noted by `break` and gets its own attempt. What was meant for an attachment that is over is sent again in the next.
+    const settle = () => {
       const current = !link.over && !link.asleep && link.attachments === attachments
-      if (failed !== undefined && current) link.break("runner_lost", "publish_failed")
-      continue
+      if (current) link.break("runner_lost", "publish_failed")
     }
-    if (link.quiet) return
-    yield* link.awaitWork
-  }
-})
+    // A gateway that goes on renewing its lease would keep a route alive that nobody waits for: the last word has to arrive.
+    return envelopes.some(isLastWord) ? Effect.map(insist(hub, envelopes), settle) : Effect.sync(settle)
+  })
+}
 
 const publish = (
   bus: MessageBus["Service"],

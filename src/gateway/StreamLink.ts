@@ -5,7 +5,7 @@
  * Frames are taken synchronously, wherever they come from. What has to go down is noted here and published by the stream's own fiber, which
  * `wake` rouses once per turn: so a slow hub holds up its own streams and no others, and nobody forks anything per frame.
  */
-import { Effect } from "effect"
+import type { Effect } from "effect"
 import type { Subject } from "../bus/Subject.ts"
 import type { Due } from "../tunnel/Deadlines.ts"
 import type { Downlink, Envelope, MovedStream, RouteKey, RouteQuestion, Uplink, Wake } from "../tunnel/Envelope.ts"
@@ -43,22 +43,14 @@ export class StreamLink implements Due {
   private lastWord: RequestFrame | undefined
   private wakeWanted = false
   private numberOwed = false
-  private readonly onOver: (link: StreamLink) => void
   private readonly rest: Rest
 
-  constructor(
-    route: RouteKey,
-    addressee: Addressee,
-    side: VisitorSide,
-    options: LinkOptions,
-    onOver: (link: StreamLink) => void
-  ) {
+  constructor(route: RouteKey, addressee: Addressee, side: VisitorSide, options: LinkOptions) {
     this.route = route
     this.addressee = addressee
     this.side = side
     this.options = options
     this.flow = new StreamFlow(options.growth)
-    this.onOver = onOver
     this.rest = new Rest(options.soon)
   }
 
@@ -326,7 +318,7 @@ export class StreamLink implements Due {
   }
 
   /** A fault of ours: tells both ends as far as that still goes. */
-  readonly crash = (): void => {
+  crash(): void {
     this.close({ _tag: "RequestAbort", code: "protocol_error" })
     this.side.onCrash()
   }
@@ -336,7 +328,7 @@ export class StreamLink implements Due {
     this.state = "Ended"
     this.lastWord = undefined
     this.detach()
-    this.onOver(this)
+    this.options.onOver(this)
     this.wake()
   }
 
@@ -360,16 +352,20 @@ export class StreamLink implements Due {
   }
 
   /** Rouses the stream's fiber at the end of this turn; any number of reasons in one turn rouse it once. */
-  readonly wake = (): void => this.rest.rouse()
+  wake(): void {
+    this.rest.rouse()
+  }
 
   /** Waits for something to do; whatever comes due meanwhile rouses it as well. */
-  readonly awaitWork: Effect.Effect<void> = Effect.suspend(() => {
+  awaitWork(): Effect.Effect<void> {
     this.options.deadlines.note(this.nextDueMs())
     return this.rest.roused
-  })
+  }
 
   /** When `expire` is due: never while the fiber is at work, which comes back to wait. */
-  readonly dueMs = (): number => (this.rest.resting ? this.nextDueMs() : Number.POSITIVE_INFINITY)
+  dueMs(): number {
+    return this.rest.resting ? this.nextDueMs() : Number.POSITIVE_INFINITY
+  }
 
   private nextDueMs(): number {
     if (this.asleep) return this.side.deadlineMs()
@@ -378,7 +374,7 @@ export class StreamLink implements Due {
   }
 
   /** A deadline has passed. */
-  readonly expire = (): void => {
+  expire(): void {
     if (!this.asleep && this.options.nowMs() >= this.pin.deadlineMs) this.giveUp()
     else if (!this.over) this.side.onDeadline()
     this.wake()

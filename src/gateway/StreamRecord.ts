@@ -24,6 +24,8 @@ export interface GatewayParts extends Speech, OpeningParts {
   readonly inFlight: InFlight
   readonly observer: StreamObserver["Service"]
   readonly meter: GatewayMeter
+  /** For the log: a fault of ours that its stream has already paid for. */
+  readonly onFault: (fault: unknown) => void
   readonly domain: string
   readonly responseStartMs: number
   readonly webSocketOpenMs: number
@@ -41,15 +43,19 @@ export interface Admitted extends Addressee {
 
 /** A stream as the gateway starts it: served by a runner, or refused at the door. Neither fails. */
 export interface VisitorStream {
-  /** Serves the stream, or refuses it, once it is known whom it is for. Interrupted it is told to both ends. */
+  /** Serves the stream, or refuses it, once it is known whom it is for. */
   readonly run: (admitted: Admitted | Effect.Effect<Admitted, Refusal>) => Effect.Effect<void>
   readonly refuse: (refusal: Refusal) => Effect.Effect<void>
   /** Gives the visitor an answer of the gateway's own that is no error. */
   readonly reply: (answer: ErrorAnswer) => Effect.Effect<void>
   /** A fault of ours: ends whatever there is, and does not throw. */
   readonly onCrash: () => void
+  /** The gateway leaves: ends whatever there is, in order. */
+  readonly onInterrupt: () => void
   /** Says what is still due to the hub, for a stream whose fiber ends before its time. */
   readonly farewell: () => Effect.Effect<void>
+  /** Its fiber is over: gives back what it held beyond itself. */
+  readonly release: () => void
 }
 
 /** One stream as observer and metrics see it. */

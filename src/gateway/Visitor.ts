@@ -5,7 +5,6 @@
  * thread and answers at once; where waiting is needed, a `when…Unsafe` takes a callback that is called at most once, never before it returns
  * from an earlier state change, and at once where the condition already holds.
  */
-import type { Effect } from "effect"
 import type { MessageSocket } from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 
@@ -79,7 +78,7 @@ export interface HttpExchange {
 export interface VisitorUpgrade {
   readonly head: VisitorHead
   /** Completes the handshake with these headers and this subprotocol (empty for none). A visitor that left meanwhile gives a socket that is closed. */
-  readonly accept: (headers: HeaderList, protocol: string) => Effect.Effect<MessageSocket>
+  readonly accept: (headers: HeaderList, protocol: string) => MessageSocket
   /** Answers HTTP instead and closes. */
   readonly refuse: (status: number, headers: HeaderList, body: Uint8Array) => void
   /** Calls `f` once when the visitor left before either. */

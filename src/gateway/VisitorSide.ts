@@ -9,6 +9,7 @@ import type { RequestFrame, ResponseFrame } from "../tunnel/Frame.ts"
 import type { Turn } from "../tunnel/Turn.ts"
 import type { GatewayErrorCode } from "./GatewayError.ts"
 import type { LatelyServed } from "./LatelyServed.ts"
+import type { StreamLink } from "./StreamLink.ts"
 
 /** The visitor's side of a stream, as the link calls it. */
 export interface VisitorSide {
@@ -67,4 +68,6 @@ export interface LinkOptions {
   /** Defers to the end of the present job. */
   readonly soon: Turn
   readonly deadlines: Deadlines
+  /** A stream is to be forgotten. */
+  readonly onOver: (link: StreamLink) => void
 }

@@ -2,8 +2,15 @@
  * One visitor's WebSocket joined to one of the local app: fragments down as they come, messages up in fragments, close codes and reasons both
  * ways. The app is asked first; its yes brings its subprotocol and cookies, its no brings its own status and page.
  */
-import { Effect } from "effect"
-import type { DialError, Dialer, MessageSocket, SocketClosed, SocketMessage } from "../socket/MessageSocket.ts"
+import { Effect, Result } from "effect"
+import type {
+  DialError,
+  Dialer,
+  MessageSocket,
+  SocketBatch,
+  SocketClosed,
+  SocketReader
+} from "../socket/MessageSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { authority, localHeaders, type Target, withoutHopByHop } from "./LocalTarget.ts"
@@ -16,7 +23,7 @@ const handshake = /^sec-websocket-(?:key|version|extensions|protocol|accept)$/i
 const withoutHandshake = (headers: HeaderList): HeaderList => headers.filter(([name]) => !handshake.test(name))
 
 const acceptHeaders = (socket: MessageSocket): HeaderList => {
-  const headers = withoutHandshake(withoutHopByHop(socket.headers ?? []))
+  const headers = withoutHandshake(withoutHopByHop(socket.takeHeadersUnsafe?.() ?? []))
   return socket.protocol === "" ? headers : [...headers, ["Sec-WebSocket-Protocol", socket.protocol]]
 }
 
@@ -40,42 +47,10 @@ const refused = (stream: WebSocketStream, target: Target, error: DialError): Eff
   return Effect.fail(new AppFailure({ code: "app_unreachable", message }))
 }
 
-/** Down: what the visitor sends, while the app's socket takes it. Returns once the visitor has closed. */
-const down = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const pump = () => {
-      if (socket.closedUnsafe() !== undefined) return
-      while (true) {
-        const fragment = stream.takeFragmentUnsafe()
-        if (fragment === undefined) break
-        if (!socket.sendUnsafe(fragment.data, fragment)) return socket.whenWritableUnsafe(pump)
-      }
-      if (stream.end === undefined) stream.whenReadableUnsafe(pump)
-      else resume(Effect.void)
-    }
-    pump()
-  })
-
-const sendRest = (stream: WebSocketStream, message: SocketMessage, offset: number): Effect.Effect<void> => {
-  const rest = offset === 0 ? message.data : message.data.subarray(offset)
-  const sent = stream.sendUnsafe(rest, { binary: message.binary, finish: true })
-  if (sent === rest.length) return Effect.void
-  return Effect.flatMap(stream.writable, () => sendRest(stream, message, offset + sent))
+const appClosed = (stream: WebSocketStream, { code, reason }: SocketClosed): void => {
+  if (code === 1006) stream.abortUnsafe("app_failed", "the app's WebSocket broke off")
+  else stream.closeUnsafe(code === 1005 ? null : code, reason)
 }
-
-/** Up: what the app sends, as credit allows; while it waits, the app's socket is not read. Fails when the app has closed. */
-const up = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<never, SocketClosed> =>
-  Effect.forever(
-    Effect.flatMap(socket.pull, (batch) =>
-      Effect.forEach(batch, (message) => sendRest(stream, message, 0), { discard: true })
-    ),
-    { disableYield: true }
-  )
-
-const appClosed = (stream: WebSocketStream, closed: SocketClosed): Effect.Effect<void, AppFailure> =>
-  closed.code === 1006
-    ? Effect.fail(new AppFailure({ code: "app_failed", message: "the app's WebSocket broke off" }))
-    : stream.close(closed.code === 1005 ? null : closed.code, closed.reason)
 
 /** Tells the app how the visitor's side ended. */
 const closeLocal = (stream: WebSocketStream, socket: MessageSocket): void => {
@@ -86,10 +61,123 @@ const closeLocal = (stream: WebSocketStream, socket: MessageSocket): void => {
   else socket.terminateUnsafe()
 }
 
-const join = (stream: WebSocketStream, socket: MessageSocket): Effect.Effect<void, AppFailure> =>
-  Effect.raceFirst(down(stream, socket), up(stream, socket)).pipe(
-    Effect.catchTag("SocketClosed", (closed) => appClosed(stream, closed))
-  )
+/** The batch of the app that is being sent: where in it, and where in that message. */
+interface Sending {
+  readonly batch: SocketBatch
+  message: number
+  offset: number
+}
+
+/** Sends what credit allows. `false`: the rest waits for more. */
+const sendOn = (stream: WebSocketStream, sending: Sending): boolean => {
+  for (let message = sending.batch[sending.message]; message !== undefined; message = sending.batch[sending.message]) {
+    const rest = sending.offset === 0 ? message.data : message.data.subarray(sending.offset)
+    const sent = stream.sendUnsafe(rest, { binary: message.binary, finish: true })
+    sending.offset += sent
+    if (sent < rest.length) return false
+    sending.message++
+    sending.offset = 0
+  }
+  return true
+}
+
+/**
+ * Both ways, until one side closes. Down: what the visitor sends, while the app's socket takes it. Up: what the app sends, as credit allows; while it
+ * waits, the app's socket is not read. By callbacks and without a fiber: nearly all WebSockets do nothing nearly always, and such a one keeps no
+ * more than this.
+ */
+class Joint implements SocketReader {
+  private readonly stream: WebSocketStream
+  private readonly socket: MessageSocket
+  private sending: Sending | undefined
+  /** The app's socket takes no more for now. */
+  private blocked = false
+  private stopLingering: (() => void) | undefined
+  private over = false
+
+  constructor(stream: WebSocketStream, socket: MessageSocket) {
+    this.stream = stream
+    this.socket = socket
+    socket.readUnsafe(this)
+    this.down()
+    this.up()
+  }
+
+  onReadable(): void {
+    this.up()
+  }
+
+  onClosed(): void {
+    this.up()
+  }
+
+  private down(): void {
+    const { socket, stream } = this
+    if (this.over || socket.closedUnsafe() !== undefined) return
+    const { end } = stream
+    // A stream that broke has nothing more to say; one that the visitor closed has what came before.
+    if (end?._tag !== "Aborted") this.pass()
+    if (end === undefined) return stream.whenReadableUnsafe(() => this.down())
+    if (end._tag === "Closed" && this.blocked) this.stopLingering ??= stream.giveTimeUnsafe(() => this.finish())
+    else this.finish()
+  }
+
+  private pass(): void {
+    while (!this.blocked) {
+      const fragment = this.stream.takeFragmentUnsafe()
+      if (fragment === undefined) return
+      if (this.socket.sendUnsafe(fragment.data, fragment)) continue
+      this.blocked = true
+      this.socket.whenWritableUnsafe(() => {
+        this.blocked = false
+        this.down()
+      })
+    }
+  }
+
+  private up(): void {
+    const { socket, stream } = this
+    while (!this.over && this.sending === undefined) {
+      const batch = socket.takeUnsafe()
+      if (batch !== undefined) {
+        this.send({ batch, message: 0, offset: 0 })
+        continue
+      }
+      const closed = socket.closedUnsafe()
+      if (closed === undefined) return
+      appClosed(stream, closed)
+      this.finish()
+    }
+  }
+
+  private send(sending: Sending): void {
+    this.sending = undefined
+    if (this.over || sendOn(this.stream, sending)) return
+    this.sending = sending
+    this.stream.whenWritableUnsafe(() => {
+      this.send(sending)
+      this.up()
+    })
+  }
+
+  private finish(): void {
+    if (this.over) return
+    this.over = true
+    this.stopLingering?.()
+    closeLocal(this.stream, this.socket)
+  }
+}
+
+const dial = (stream: WebSocketStream, target: Target, dialer: Dialer["Service"]) =>
+  Effect.suspend(() => {
+    const scheme = target.protocol === "https:" ? "wss:" : "ws:"
+    return dialer.dial(`${scheme}//${authority(target)}${stream.target}`, {
+      protocols: stream.protocols,
+      headers: withoutHandshake(localHeaders(stream.headers, target)),
+      timeoutMs: limits.webSocketOpenMs,
+      verifyCertificate: target.verifyCertificate ?? true
+    })
+  })
 
 /** Joins the visitor's WebSocket to one at `target`. */
 export const forwardWebSocket = (
@@ -97,20 +185,16 @@ export const forwardWebSocket = (
   target: Target,
   dialer: Dialer["Service"]
 ): Effect.Effect<void, AppFailure> => {
-  const scheme = target.protocol === "https:" ? "wss:" : "ws:"
-  return Effect.acquireUseRelease(
-    Effect.interruptible(
-      dialer.dial(`${scheme}//${authority(target)}${stream.target}`, {
-        protocols: stream.protocols,
-        headers: withoutHandshake(localHeaders(stream.headers, target)),
-        timeoutMs: limits.webSocketOpenMs,
-        verifyCertificate: target.verifyCertificate ?? true
-      })
-    ),
-    (socket) => {
-      stream.acceptUnsafe(acceptHeaders(socket))
-      return join(stream, socket)
-    },
-    (socket) => Effect.sync(() => closeLocal(stream, socket))
-  ).pipe(Effect.catchTag("DialError", (error) => refused(stream, target, error)))
+  const dialled = Effect.interruptible(Effect.result(dial(stream, target, dialer)))
+  // Once there is a socket it is joined, and closes with the stream: an interruption comes before that or too late.
+  return Effect.uninterruptible(
+    Effect.flatMap(dialled, (answer) => {
+      if (Result.isFailure(answer)) return Effect.interruptible(refused(stream, target, answer.failure))
+      stream.acceptUnsafe(acceptHeaders(answer.success))
+      stream.forgetHeadUnsafe()
+      stream.handOverUnsafe()
+      new Joint(stream, answer.success)
+      return Effect.void
+    })
+  )
 }

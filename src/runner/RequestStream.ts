@@ -11,7 +11,7 @@ import { absurd, type HeaderList, type RequestStart } from "../tunnel/Frame.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Inflow } from "./Inflow.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
-import { StreamAborted, type StreamCore } from "./StreamCore.ts"
+import { StreamAborted, type StreamCore, type StreamSide } from "./StreamCore.ts"
 
 /** After so many more unread chunks they are put together: a body that trickles in must not cost an object a byte. */
 const chunksApartMax = 256
@@ -36,7 +36,7 @@ const joined = (chunks: ReadonlyArray<Uint8Array>): Array<Uint8Array> => {
 }
 
 /** What an app is given to answer one request. */
-export class RequestStream extends ResponseWriter {
+export class RequestStream extends ResponseWriter implements StreamSide {
   readonly route: RouteKey
   readonly method: string
   /** Origin-form: path and query as the visitor sent them. */
@@ -65,28 +65,35 @@ export class RequestStream extends ResponseWriter {
     this.freeBytes = start.body.length
     this.complete = !start.streamed
     if (start.body.length > 0) this.chunks.push(start.body)
-    core.onFrame = (frame) => {
-      switch (frame._tag) {
-        case "RequestChunk":
-          if (frame.finish) this.complete = true
-          return this.arrived(frame.body)
-        case "RequestTrailers":
-          this.complete = true
-          this.trailerList = frame.headers
-          return this.chunks.wake()
-        case "RequestStart":
-        case "WebSocketOpen":
-        case "WebSocketMessage":
-        case "WebSocketClose":
-          // The table of StreamState lets none of these come here.
-          return
-        default:
-          return absurd(frame)
-      }
-    }
-    core.onEnd = () => this.chunks.wake()
+    core.side = this
     this.pull = Effect.suspend(() => this.pullOnce())
     this.body = Stream.fromPull(Effect.succeed(this.pull))
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onFrame(frame: Parameters<StreamSide["onFrame"]>[0]): void {
+    switch (frame._tag) {
+      case "RequestChunk":
+        if (frame.finish) this.complete = true
+        return this.arrived(frame.body)
+      case "RequestTrailers":
+        this.complete = true
+        this.trailerList = frame.headers
+        return this.chunks.wake()
+      case "RequestStart":
+      case "WebSocketOpen":
+      case "WebSocketMessage":
+      case "WebSocketClose":
+        // The table of StreamState lets none of these come here.
+        return
+      default:
+        return absurd(frame)
+    }
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onEnd(): void {
+    this.chunks.wake()
   }
 
   /** Whether every byte of the body has been taken. */

@@ -10,14 +10,16 @@ const nothing = new Uint8Array(0)
 
 /** Writes one answer. */
 export class ResponseWriter {
-  /** Waits until something may be written, or the stream has ended. */
-  readonly writable: Effect.Effect<void>
   protected readonly core: StreamCore
 
   constructor(core: StreamCore) {
     this.core = core
-    this.writable = Effect.callback((resume) => {
-      const stop = core.whenWritable(() => resume(Effect.void))
+  }
+
+  /** Waits until something may be written, or the stream has ended. */
+  get writable(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const stop = this.core.whenWritable(() => resume(Effect.void))
       return Effect.sync(stop)
     })
   }

@@ -21,7 +21,7 @@ export class RunnerApp extends Context.Service<
   {
     /** Answers one request; done once the answer is. */
     readonly request: (stream: RequestStream) => Effect.Effect<void, AppFailure>
-    /** Accepts or refuses one WebSocket and serves it; returning closes it. */
+    /** Accepts or refuses one WebSocket and serves it; returning closes it, unless it was handed over. */
     readonly webSocket: (stream: WebSocketStream) => Effect.Effect<void, AppFailure>
   }
 >()("wayleave/runner/RunnerApp") {}

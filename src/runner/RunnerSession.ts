@@ -10,6 +10,7 @@ import { Link } from "../protocol/Link.ts"
 import { type DownFrame, type Hello, toHub, type UpFrame } from "../protocol/Wayleave1.ts"
 import { WindowGrowth } from "../tunnel/Credit.ts"
 import type { MovedStream, RouteKey } from "../tunnel/Envelope.ts"
+import type { Fork } from "../tunnel/Fibers.ts"
 import {
   type AbortCode,
   absurd,
@@ -36,7 +37,7 @@ export interface SessionOptions {
   readonly clock: Clock.Clock
   readonly turn: Turn
   /** Forks the fiber of a stream; the runner's scope owns it. */
-  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly fork: Fork
   /** 16 random bytes. */
   readonly newId: () => Uint8Array
 }
@@ -230,7 +231,10 @@ export class RunnerSession implements StreamOwner {
     const { end } = core
     if (end?._tag === "Closed") {
       this.currentLink.withdraw(core.route)
-      this.giveTime(entry)
+      const { fiber } = entry
+      if (fiber !== undefined && fiber.pollUnsafe() === undefined) {
+        fiber.addObserver(this.giveTime(() => fiber.interruptUnsafe()))
+      }
     } else if (end?._tag === "Aborted" && end.by !== "app") {
       // The runner's own abort is queued already; whoever else ended the stream wants nothing of it any more.
       if (end.by !== "runner") this.currentLink.withdraw(core.route)
@@ -309,18 +313,22 @@ export class RunnerSession implements StreamOwner {
       frame._tag === "RequestStart"
         ? requestOf(app, new RequestStream(core, frame))
         : webSocketOf(app, new WebSocketStream(core, frame))
-    const fiber = fork(served)
+    const fiber = fork(served, (exit) => this.settle(entry, exit))
     entry.fiber = fiber
     // An app that answered at once, or was aborted at once, has been dealt with before its fiber was known here.
     const { end } = core
     if (end?._tag === "Aborted" && end.by !== "app") interrupt(fiber)
-    fiber.addObserver((exit) => this.settle(core, exit))
   }
 
   /** The app's fiber is done: what it left open is answered for. */
-  private settle(core: StreamCore, exit: Exit.Exit<void, AppFailure>): void {
+  private settle(entry: Entry, exit: Exit.Exit<void, AppFailure>): void {
+    const { core } = entry
     if (core.end !== undefined) return
     if (Exit.isSuccess(exit)) {
+      if (core.handedOver) {
+        entry.fiber = undefined
+        return
+      }
       if (core.state === "SocketOpen") {
         core.emit({ _tag: "WebSocketClose", code: 1000, reason: "", hibernate: false })
       } else {
@@ -337,16 +345,9 @@ export class RunnerSession implements StreamOwner {
   }
 
   /** After the visitor's close the app may still read what came before it, but not for ever. */
-  private giveTime(entry: Entry): void {
-    const { fiber } = entry
-    if (fiber === undefined || fiber.pollUnsafe() !== undefined) return
-    const timer = this.options.fork(
-      Effect.delay(
-        Effect.sync(() => fiber.interruptUnsafe()),
-        limits.halfClosedMs
-      )
-    )
-    fiber.addObserver(() => timer.interruptUnsafe())
+  readonly giveTime = (f: () => void): (() => void) => {
+    const timer = this.options.fork(Effect.delay(Effect.sync(f), limits.halfClosedMs))
+    return () => timer.interruptUnsafe()
   }
 
   private report({ observed }: Entry, message: string): void {

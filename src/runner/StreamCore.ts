@@ -50,10 +50,17 @@ export interface StreamOwner {
   readonly ended: (core: StreamCore) => void
   /** What the windows of all its streams may grow by. */
   readonly growth: WindowGrowth
+  /** Calls `f` once what came before a visitor's close has waited long enough for the app. Returns how to stop that. */
+  readonly giveTime: (f: () => void) => () => void
 }
 
-/** Takes the frames that carry something for the app; credit and aborts were dealt with. */
-export type FrameListener = (frame: Exclude<RequestFrame, { _tag: "Credit" | "RequestAbort" }>) => void
+/** The app's side of a stream. */
+export interface StreamSide {
+  /** Takes the frames that carry something for the app; credit and aborts were dealt with. */
+  readonly onFrame: (frame: Exclude<RequestFrame, { _tag: "Credit" | "RequestAbort" }>) => void
+  /** The stream has ended: whoever waits for something looks again. */
+  readonly onEnd: () => void
+}
 
 const messageCharsMax = 1024
 
@@ -93,10 +100,9 @@ const faultOf = (frame: ResponseFrame): string | undefined => {
 /** The state of one stream. */
 export class StreamCore {
   readonly route: RouteKey
-  /** Takes what arrives for the app. */
-  onFrame: FrameListener = () => {}
-  /** Told when the stream has ended: whoever waits for something looks again. */
-  onEnd: () => void = () => {}
+  side: StreamSide | undefined
+  /** The app's effect may return and leave its WebSocket open: it is served by callbacks, to its end. */
+  handedOver = false
   /** The status answered, undefined before. */
   status: number | undefined
   /** Body bytes sent and received so far. */
@@ -168,7 +174,7 @@ export class StreamCore {
         const bytes = bodyBytes(frame)
         this.bytesDown += frame._tag === "RequestStart" ? frame.body.length : bytes
         if (!this.receiveWindow.received(bytes)) return this.fail("overflow", "more was sent than had been granted")
-        return this.onFrame(frame)
+        return this.side?.onFrame(frame)
       }
       default:
         return absurd(frame)
@@ -239,6 +245,11 @@ export class StreamCore {
     }
   }
 
+  /** Calls `f` once what came before the visitor's close has waited long enough. Returns how to stop that. */
+  giveTime(f: () => void): () => void {
+    return this.owner.giveTime(f)
+  }
+
   private fail(code: AbortCode, message: string): void {
     this.owner.withdraw(this.route)
     this.sendAbort(code, message)
@@ -258,7 +269,7 @@ export class StreamCore {
     // What is unread goes with the app.
     this.receiveWindow.abandon()
     this.owner.ended(this)
-    this.onEnd()
+    this.side?.onEnd()
     this.wakeWriters()
   }
 

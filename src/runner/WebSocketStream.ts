@@ -11,7 +11,7 @@ import { type AbortCode, absurd, type HeaderList, type WebSocketOpenRequest } fr
 import { limits } from "../tunnel/Limits.ts"
 import { Inflow } from "./Inflow.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
-import type { StreamCore, StreamEnd } from "./StreamCore.ts"
+import type { StreamCore, StreamEnd, StreamSide } from "./StreamCore.ts"
 
 /** A message or a fragment of it; the last fragment says `finish`. */
 export interface Fragment {
@@ -42,60 +42,96 @@ const headerOf = (headers: HeaderList, wanted: string): string =>
     .join(",")
 
 /** What an app is given to serve one WebSocket. */
-export class WebSocketStream {
+export class WebSocketStream implements StreamSide {
   readonly route: RouteKey
   /** Origin-form: path and query as the visitor sent them. */
   readonly target: string
-  readonly headers: HeaderList
-  /** The subprotocols the visitor offers, in its order of preference. */
-  readonly protocols: ReadonlyArray<string>
-  /** The visitor's next message, put together from its fragments. Fails once all that came before the end was read. */
-  readonly pull: Effect.Effect<WebSocketMessage, WebSocketClosed>
-  /** The visitor's messages. */
-  readonly messages: Stream.Stream<WebSocketMessage, WebSocketClosed>
-  /** Refuses, with an HTTP answer like any other. */
-  readonly refusal: ResponseWriter
-  /** Waits until something may be sent, or the stream has ended. */
-  readonly writable: Effect.Effect<void>
+  private head: HeaderList
   private readonly core: StreamCore
   private readonly fragments = new Inflow<Fragment>()
-  private assembling: Array<Uint8Array> = []
+  private assembling: Array<Uint8Array> | undefined
   private assembledBytes = 0
-  private readonly turns = Semaphore.makeUnsafe(1)
+  private turns: Semaphore.Semaphore | undefined
 
   constructor(core: StreamCore, open: typeof WebSocketOpenRequest.Type) {
     this.core = core
     this.route = core.route
     this.target = open.target
-    this.headers = open.headers
-    this.protocols = headerOf(open.headers, "sec-websocket-protocol")
+    this.head = open.headers
+    core.side = this
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onFrame(frame: Parameters<StreamSide["onFrame"]>[0]): void {
+    switch (frame._tag) {
+      case "WebSocketMessage":
+        if (this.fragments.length >= limits.framesHeldMax) {
+          return this.core.abort("overflow", "too many unread messages")
+        }
+        return this.fragments.push(frame)
+      case "WebSocketClose":
+        return this.core.closed(frame.code, frame.reason)
+      case "RequestStart":
+      case "RequestChunk":
+      case "RequestTrailers":
+      case "WebSocketOpen":
+        // The table of StreamState lets none of these come here.
+        return
+      default:
+        return absurd(frame)
+    }
+  }
+
+  /** For `StreamCore.ts` alone. */
+  onEnd(): void {
+    this.fragments.wake()
+  }
+
+  get headers(): HeaderList {
+    return this.head
+  }
+
+  /** The subprotocols the visitor offers, in its order of preference. */
+  get protocols(): ReadonlyArray<string> {
+    return headerOf(this.head, "sec-websocket-protocol")
       .split(",")
       .map((protocol) => protocol.trim())
       .filter((protocol) => protocol !== "")
-    core.onFrame = (frame) => {
-      switch (frame._tag) {
-        case "WebSocketMessage":
-          if (this.fragments.length >= limits.framesHeldMax) {
-            return core.abort("overflow", "too many unread messages")
-          }
-          return this.fragments.push(frame)
-        case "WebSocketClose":
-          return core.closed(frame.code, frame.reason)
-        case "RequestStart":
-        case "RequestChunk":
-        case "RequestTrailers":
-        case "WebSocketOpen":
-          // The table of StreamState lets none of these come here.
-          return
-        default:
-          return absurd(frame)
-      }
-    }
-    core.onEnd = () => this.fragments.wake()
-    this.pull = Effect.suspend(() => this.pullOnce())
-    this.messages = Stream.fromPull(Effect.succeed(Effect.map(this.pull, (message) => [message] as const)))
-    this.refusal = new ResponseWriter(core)
-    this.writable = this.refusal.writable
+  }
+
+  /** Forgets `headers` and `protocols`, for whoever has no more use of them: a WebSocket may live for days. */
+  forgetHeadUnsafe(): void {
+    this.head = []
+  }
+
+  /** Whoever serves it by callbacks says so: the app's effect may then return, and the WebSocket stays open until one side closes. */
+  handOverUnsafe(): void {
+    this.core.handedOver = true
+  }
+
+  /** Calls `f` once what came before the visitor's close has waited long enough to be read. Returns how to stop that. */
+  giveTimeUnsafe(f: () => void): () => void {
+    return this.core.giveTime(f)
+  }
+
+  /** The visitor's next message, put together from its fragments. Fails once all that came before the end was read. */
+  get pull(): Effect.Effect<WebSocketMessage, WebSocketClosed> {
+    return Effect.suspend(() => this.pullOnce())
+  }
+
+  /** The visitor's messages. */
+  get messages(): Stream.Stream<WebSocketMessage, WebSocketClosed> {
+    return Stream.fromPull(Effect.succeed(Effect.map(this.pull, (message) => [message] as const)))
+  }
+
+  /** Refuses, with an HTTP answer like any other. */
+  get refusal(): ResponseWriter {
+    return new ResponseWriter(this.core)
+  }
+
+  /** Waits until something may be sent, or the stream has ended. */
+  get writable(): Effect.Effect<void> {
+    return this.refusal.writable
   }
 
   /** How the stream ended, undefined while it is open. */
@@ -190,6 +226,7 @@ export class WebSocketStream {
    */
   send(message: string | Uint8Array): Effect.Effect<void> {
     const binary = typeof message !== "string"
+    this.turns ??= Semaphore.makeUnsafe(1)
     return this.turns.withPermit(this.sendRest(binary ? message : encoder.encode(message), binary, false))
   }
 
@@ -228,17 +265,18 @@ export class WebSocketStream {
 
   private assemble(fragment: Fragment): WebSocketMessage | undefined {
     const { binary, data, finish } = fragment
-    if (finish && this.assembling.length === 0) return { data, binary }
+    if (finish && this.assembling === undefined) return { data, binary }
     this.assembledBytes += data.length
     if (this.assembledBytes > limits.messageBytesMax) {
-      this.assembling = []
+      this.assembling = undefined
       this.closeUnsafe(1009, "message too large")
       return undefined
     }
+    this.assembling ??= []
     this.assembling.push(data)
     if (!finish) return undefined
     const whole = Buffer.concat(this.assembling)
-    this.assembling = []
+    this.assembling = undefined
     this.assembledBytes = 0
     return { data: whole, binary }
   }

@@ -21,7 +21,7 @@ import { fromWebSocket, type SilenceOptions, watchSilence, wsOptions } from "../
 import { makeFork } from "../tunnel/Fibers.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { hasBody, headOf, nodeExchange } from "./NodeExchange.ts"
-import { handshakeFault, makeUpgradeAcceptor, refuseUpgrade } from "./NodeUpgrade.ts"
+import { handshakeFault, ignoreError, makeUpgradeAcceptor, refuseUpgrade } from "./NodeUpgrade.ts"
 
 /** Where runners connect. */
 export const runnerPath = "/runners/connect"
@@ -257,8 +257,6 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     })
   }
   server.on("upgrade", (request, socket, head) => {
-    // First of all: a reset before anybody listens would end the process.
-    socket.on("error", () => {})
     const fault = handshakeFault(request)
     if (fault !== undefined) return refuseUpgrade(socket, 400, plainText, Buffer.from(`${fault}\n`))
     if (pathOf(request) === runnerPath) {
@@ -269,7 +267,7 @@ const make = Effect.fnUntraced(function* (options: NodeServerOptions) {
     fork(gateway.upgrade(visitors.of(request, socket, head)))
   })
   server.on("clientError", onClientError(domain))
-  server.on("connection", (socket: Socket) => socket.on("error", () => {}))
+  server.on("connection", (socket: Socket) => socket.on("error", ignoreError))
 
   const address = yield* listen(server, options)
   return NodeServer.of({

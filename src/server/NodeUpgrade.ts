@@ -4,13 +4,15 @@
  */
 import { type IncomingMessage, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
-import { Effect } from "effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import type { VisitorUpgrade } from "../gateway/Visitor.ts"
 import { type MessageSocket, pair } from "../socket/MessageSocket.ts"
 import { fromWebSocket, wsOptions } from "../socket/WsSocket.ts"
 import type { HeaderList } from "../tunnel/Frame.ts"
 import { headOf } from "./NodeExchange.ts"
+
+/** On every connection from its first moment: an error that nobody listens for would end the process. `close` follows, and is listened for. */
+export const ignoreError = (): void => {}
 
 /** Answers an upgrade with plain HTTP and closes. */
 export const refuseUpgrade = (socket: Duplex, status: number, headers: HeaderList, body: Uint8Array): void => {
@@ -72,9 +74,12 @@ export interface UpgradeAcceptor {
 export const makeUpgradeAcceptor = (): UpgradeAcceptor => {
   const acceptances = new WeakMap<IncomingMessage, Acceptance>()
   const pending = new Set<Duplex>()
+  const open = new Set<MessageSocket>()
   const server = new WebSocketServer({
     ...wsOptions,
     noServer: true,
+    // `open` has them.
+    clientTracking: false,
     // The app chooses, not this server; false leaves the header out.
     handleProtocols: (_, request) => acceptances.get(request)?.protocol || false
   })
@@ -85,12 +90,15 @@ export const makeUpgradeAcceptor = (): UpgradeAcceptor => {
   server.on("wsClientError", (_error, socket) => socket.destroy())
 
   const complete = (request: IncomingMessage, socket: Duplex, head: Buffer): MessageSocket => {
-    let open: WebSocket | undefined
+    let accepted: WebSocket | undefined
     // Synchronous: `ws` calls back before it returns, or not at all where the visitor has left.
     server.handleUpgrade(request, socket, head, (ws) => {
-      open = ws
+      accepted = ws
     })
-    return open === undefined ? deadSocket() : fromWebSocket(open)
+    if (accepted === undefined) return deadSocket()
+    // `ws` listens from now on.
+    socket.off("error", ignoreError)
+    return fromWebSocket(accepted, { among: open })
   }
 
   return {
@@ -111,12 +119,11 @@ export const makeUpgradeAcceptor = (): UpgradeAcceptor => {
       }
       return {
         head: headOf(request),
-        accept: (headers, protocol) =>
-          Effect.sync(() => {
-            settle()
-            acceptances.set(request, { headers, protocol })
-            return complete(request, socket, head)
-          }),
+        accept: (headers, protocol) => {
+          settle()
+          acceptances.set(request, { headers, protocol })
+          return complete(request, socket, head)
+        },
         refuse: (status, headers, body) => {
           settle()
           refuseUpgrade(socket, status, headers, body)
@@ -129,7 +136,7 @@ export const makeUpgradeAcceptor = (): UpgradeAcceptor => {
     },
     terminate: () => {
       for (const socket of pending) socket.destroy()
-      for (const ws of server.clients) ws.terminate()
+      for (const socket of open) socket.terminateUnsafe()
     }
   }
 }

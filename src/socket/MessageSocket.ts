@@ -29,16 +29,28 @@ export interface SendOptions {
   readonly finish: boolean
 }
 
+/** Whoever takes what arrives at a socket. */
+export interface SocketReader {
+  /** Something has arrived: once for all that one turn brings. */
+  readonly onReadable: () => void
+  /** The socket has closed. What has arrived can still be taken. */
+  readonly onClosed: (closed: SocketClosed) => void
+}
+
 /** One WebSocket, open. Its synchronous half ends in `Unsafe` and is for the loop that owns it. */
 export interface MessageSocket {
   /** The subprotocol agreed on, empty where none was. */
   readonly protocol: string
-  /** What the peer put into its 101, in order; of dialled sockets only. */
-  readonly headers?: ReadonlyArray<readonly [string, string]>
+  /** What the peer put into its 101, in order, once; of dialled sockets only. */
+  readonly takeHeadersUnsafe?: () => ReadonlyArray<readonly [string, string]>
   /** Everything that arrived since the last pull; waits for the first message. Reading stops while unpulled bytes stand above the high-water mark. */
   readonly pull: Effect.Effect<SocketBatch, SocketClosed>
   /** The same as a stream, one array per read. Fails with `SocketClosed` at the end, so that the code is not lost. */
   readonly messages: Stream.Stream<SocketMessage, SocketClosed>
+  /** What `pull` would give, undefined where nothing has arrived. */
+  readonly takeUnsafe: () => SocketBatch | undefined
+  /** Who is told of what arrives; one at a time. It has to look for itself at what is there already. */
+  readonly readUnsafe: (reader: SocketReader | undefined) => void
   /** Writes at once. `false`: stop feeding and wait for `writable`. A write to a closed socket is dropped. */
   readonly sendUnsafe: (data: Uint8Array, options: SendOptions) => boolean
   /** Waits until the unsent bytes are below the high-water mark. */
@@ -106,76 +118,57 @@ export const sendableCloseReason = (reason: string): string => {
 }
 
 /**
- * The receiving half that both implementations share: gathers messages, wakes one puller per turn, and says when to stop and resume reading.
+ * The receiving half that both implementations share: gathers messages, wakes one reader per turn, and says when to stop and resume reading.
+ *
+ * Most sockets are idle nearly always, and there are many: one object each, and methods, so that nothing is made before it is needed.
  */
-export class Inbox {
-  private batch: Array<SocketMessage> = []
+export abstract class ReceivingSocket implements MessageSocket {
+  abstract readonly protocol: string
+  private batch: Array<SocketMessage> | undefined
   private bytes = 0
   private stopped = false
   private scheduled = false
   private closed: SocketClosed | undefined
-  private waiter: ((effect: Effect.Effect<SocketBatch, SocketClosed>) => void) | undefined
-  private closeListeners: Array<(closed: SocketClosed) => void> = []
-  private readonly highWaterBytes: number
-  private readonly reading: (on: boolean) => void
-  private readonly soon: Turn
+  private reader: SocketReader | undefined
+  private closeListeners: Array<(closed: SocketClosed) => void> | undefined
 
-  constructor(highWaterBytes: number, reading: (on: boolean) => void, soon: Turn = queueMicrotask) {
-    this.highWaterBytes = highWaterBytes
-    this.reading = reading
-    this.soon = soon
-  }
+  abstract sendUnsafe(data: Uint8Array, options: SendOptions): boolean
+  abstract whenWritableUnsafe(f: () => void): void
+  abstract closeUnsafe(code: number, reason: string): void
+  abstract terminateUnsafe(): void
+  /** Stops or resumes reading from the peer. */
+  protected abstract reading(on: boolean): void
+  /** Defers a wake-up to the end of the present job. */
+  protected abstract soon(f: () => void): void
 
-  offer(message: SocketMessage): void {
-    this.batch.push(message)
-    this.bytes += message.data.length
-    // One wake-up per turn, not per message: a read of the socket brings many.
-    if (this.waiter !== undefined && !this.scheduled) {
-      this.scheduled = true
-      this.soon(() => this.flush())
-    }
-    if (!this.stopped && this.bytes >= this.highWaterBytes) {
-      this.stopped = true
-      this.reading(false)
-    }
-  }
-
-  close(closed: SocketClosed): void {
-    if (this.closed !== undefined) return
-    this.closed = closed
-    const waiter = this.waiter
-    if (waiter !== undefined && this.batch.length === 0) {
-      this.waiter = undefined
-      waiter(Effect.fail(closed))
-    }
-    const listeners = this.closeListeners
-    this.closeListeners = []
-    for (const listener of listeners) listener(closed)
-  }
-
-  get unpulledBytes(): number {
-    return this.bytes
-  }
-
-  readonly closedUnsafe = (): SocketClosed | undefined => this.closed
-
-  readonly whenClosedUnsafe = (f: (closed: SocketClosed) => void): void => {
-    if (this.closed !== undefined) f(this.closed)
-    else this.closeListeners.push(f)
-  }
-
-  readonly pull: Effect.Effect<SocketBatch, SocketClosed> = Effect.callback((resume) => {
-    if (this.batch.length > 0) return resume(Effect.succeed(this.take()))
-    if (this.closed !== undefined) return resume(Effect.fail(this.closed))
-    this.waiter = resume
-    return Effect.sync(() => {
-      if (this.waiter === resume) this.waiter = undefined
+  get pull(): Effect.Effect<SocketBatch, SocketClosed> {
+    return Effect.callback((resume) => {
+      const read = () => {
+        const batch = this.takeUnsafe()
+        if (batch === undefined && this.closed === undefined)
+          return this.readUnsafe({ onReadable: read, onClosed: read })
+        this.readUnsafe(undefined)
+        resume(batch === undefined ? Effect.fail(this.closed as SocketClosed) : Effect.succeed(batch))
+      }
+      read()
+      return Effect.sync(() => this.readUnsafe(undefined))
     })
-  })
+  }
 
-  private take(): SocketBatch {
-    const batch = this.batch
-    this.batch = []
+  get messages(): Stream.Stream<SocketMessage, SocketClosed> {
+    return Stream.fromPull(Effect.succeed(this.pull))
+  }
+
+  get writable(): Effect.Effect<void, SocketClosed> {
+    return Effect.callback((resume) => {
+      this.whenWritableUnsafe(() => resume(this.closed === undefined ? Effect.void : Effect.fail(this.closed)))
+    })
+  }
+
+  takeUnsafe(): SocketBatch | undefined {
+    const { batch } = this
+    if (batch === undefined) return undefined
+    this.batch = undefined
     this.bytes = 0
     if (this.stopped) {
       this.stopped = false
@@ -184,88 +177,135 @@ export class Inbox {
     return batch as unknown as SocketBatch
   }
 
+  readUnsafe(reader: SocketReader | undefined): void {
+    this.reader = reader
+  }
+
+  closedUnsafe(): SocketClosed | undefined {
+    return this.closed
+  }
+
+  whenClosedUnsafe(f: (closed: SocketClosed) => void): void {
+    if (this.closed !== undefined) f(this.closed)
+    else if (this.closeListeners === undefined) this.closeListeners = [f]
+    else this.closeListeners.push(f)
+  }
+
+  /** Bytes that nobody has taken. */
+  get unpulledBytes(): number {
+    return this.bytes
+  }
+
+  /** A message arrived. */
+  offer(message: SocketMessage): void {
+    if (this.batch === undefined) this.batch = [message]
+    else this.batch.push(message)
+    this.bytes += message.data.length
+    // One wake-up per turn, not per message: a read of the socket brings many.
+    if (this.reader !== undefined && !this.scheduled) {
+      this.scheduled = true
+      this.soon(() => this.flush())
+    }
+    if (!this.stopped && this.bytes >= limits.socketHighWaterBytes) {
+      this.stopped = true
+      this.reading(false)
+    }
+  }
+
+  /** The socket is closed. What has arrived can still be taken. */
+  end(closed: SocketClosed): void {
+    if (this.closed !== undefined) return
+    this.closed = closed
+    this.reader?.onClosed(closed)
+    const listeners = this.closeListeners
+    this.closeListeners = undefined
+    for (const listener of listeners ?? []) listener(closed)
+  }
+
   private flush(): void {
     this.scheduled = false
-    const waiter = this.waiter
-    if (waiter === undefined || this.batch.length === 0) return
-    this.waiter = undefined
-    waiter(Effect.succeed(this.take()))
+    if (this.batch !== undefined) this.reader?.onReadable()
   }
 }
 
-/** The effects of a socket built from its synchronous parts. */
-export const fromParts = (
-  inbox: Inbox,
-  parts: Pick<
-    MessageSocket,
-    "protocol" | "headers" | "sendUnsafe" | "whenWritableUnsafe" | "closeUnsafe" | "terminateUnsafe"
-  >
-): MessageSocket => ({
-  ...parts,
-  pull: inbox.pull,
-  messages: Stream.fromPull(Effect.succeed(inbox.pull)),
-  closedUnsafe: inbox.closedUnsafe,
-  whenClosedUnsafe: inbox.whenClosedUnsafe,
-  writable: Effect.callback((resume) => {
-    parts.whenWritableUnsafe(() => {
-      const closed = inbox.closedUnsafe()
-      resume(closed === undefined ? Effect.void : Effect.fail(closed))
-    })
-  })
-})
+/** One end of a connection in memory, with the same marks and close codes as a real one. */
+class MemorySocket extends ReceivingSocket {
+  readonly protocol: string
+  private peer: MemorySocket | undefined
+  private waiting: Array<() => void> = []
+  // Fragments are put together, as a real socket does before it hands a message over.
+  private fragments: Array<Uint8Array> = []
+  private readonly turn: Turn
 
-/** Two ends of one connection in memory, with the same marks and close codes as a real one. `soon` is for simulations: see `tunnel/Turn.ts`. */
+  constructor(protocol: string, turn: Turn) {
+    super()
+    this.protocol = protocol
+    this.turn = turn
+  }
+
+  join(peer: MemorySocket): void {
+    this.peer = peer
+  }
+
+  sendUnsafe(data: Uint8Array, { binary, finish }: SendOptions): boolean {
+    if (this.closedUnsafe() !== undefined) return false
+    if (!finish) {
+      this.fragments.push(data)
+      return !this.full
+    }
+    const whole = this.fragments.length === 0 ? data : Buffer.concat([...this.fragments, data])
+    this.fragments = []
+    this.peer?.offer({ data: whole, binary })
+    return !this.full
+  }
+
+  whenWritableUnsafe(f: () => void): void {
+    if (this.closedUnsafe() !== undefined || !this.full) f()
+    else this.waiting.push(f)
+  }
+
+  closeUnsafe(code: number, reason: string): void {
+    this.finish(new SocketClosed({ code, reason }))
+  }
+
+  terminateUnsafe(): void {
+    this.closeUnsafe(1006, "")
+  }
+
+  protected reading(on: boolean): void {
+    if (on) this.peer?.wake()
+  }
+
+  protected soon(f: () => void): void {
+    this.turn(f)
+  }
+
+  private get full(): boolean {
+    return this.peer !== undefined && this.peer.unpulledBytes >= limits.socketHighWaterBytes
+  }
+
+  private wake(): void {
+    const woken = this.waiting
+    this.waiting = []
+    for (const f of woken) f()
+  }
+
+  private finish(closed: SocketClosed): void {
+    this.end(closed)
+    this.peer?.end(closed)
+    this.wake()
+    this.peer?.wake()
+  }
+}
+
+/** Two ends of one connection in memory. `soon` is for simulations: see `tunnel/Turn.ts`. */
 export const pair = (options: {
   readonly protocol: string
   readonly soon?: Turn
 }): readonly [MessageSocket, MessageSocket] => {
-  const make = (inbox: Inbox, peer: () => { readonly inbox: Inbox; readonly wake: () => void }) => {
-    let waiting: Array<() => void> = []
-    const wake = () => {
-      const woken = waiting
-      waiting = []
-      for (const f of woken) f()
-    }
-    const full = () => peer().inbox.unpulledBytes >= limits.socketHighWaterBytes
-    // Fragments are put together, as a real socket does before it hands a message over.
-    let fragments: Array<Uint8Array> = []
-    const socket = fromParts(inbox, {
-      protocol: options.protocol,
-      sendUnsafe: (data, { binary, finish }) => {
-        if (inbox.closedUnsafe() !== undefined) return false
-        if (!finish) {
-          fragments.push(data)
-          return !full()
-        }
-        const whole = fragments.length === 0 ? data : Buffer.concat([...fragments, data])
-        fragments = []
-        peer().inbox.offer({ data: whole, binary })
-        return !full()
-      },
-      whenWritableUnsafe: (f) => {
-        if (inbox.closedUnsafe() !== undefined || !full()) f()
-        else waiting.push(f)
-      },
-      closeUnsafe: (code, reason) => finish(new SocketClosed({ code, reason })),
-      terminateUnsafe: () => finish(new SocketClosed({ code: 1006, reason: "" }))
-    })
-    const finish = (closed: SocketClosed) => {
-      inbox.close(closed)
-      peer().inbox.close(closed)
-      wake()
-      peer().wake()
-    }
-    return { socket, wake }
-  }
-  const leftInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && right.wake(), options.soon)
-  const rightInbox: Inbox = new Inbox(limits.socketHighWaterBytes, (on) => on && left.wake(), options.soon)
-  const left: { readonly socket: MessageSocket; readonly wake: () => void } = make(leftInbox, () => ({
-    inbox: rightInbox,
-    wake: right.wake
-  }))
-  const right: { readonly socket: MessageSocket; readonly wake: () => void } = make(rightInbox, () => ({
-    inbox: leftInbox,
-    wake: left.wake
-  }))
-  return [left.socket, right.socket]
+  const make = () => new MemorySocket(options.protocol, options.soon ?? queueMicrotask)
+  const [left, right] = [make(), make()]
+  left.join(right)
+  right.join(left)
+  return [left, right]
 }

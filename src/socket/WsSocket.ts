@@ -11,10 +11,10 @@ import {
   DialError,
   Dialer,
   type DialOptions,
-  fromParts,
-  Inbox,
   type MessageSocket,
+  ReceivingSocket,
   type Refusal,
+  type SendOptions,
   SocketClosed,
   sendableCloseCode,
   sendableCloseReason
@@ -34,25 +34,124 @@ const pairs = (raw: ReadonlyArray<string>): Headers => {
   return headers
 }
 
-/**
- * Pauses and resumes a socket. One that is not read from does not notice that its peer is gone, so it is written to: a pong that nobody asked for
- * (RFC 6455, 5.5.3), which a peer ignores and a dead connection answers with an error.
- */
-const makeReading = (ws: WebSocket): ((on: boolean) => void) => {
-  let probing: ReturnType<typeof setInterval> | undefined
-  const probe = () => {
-    // With bytes still to leave, the kernel tells without being asked.
-    if (ws.readyState === WebSocket.OPEN && ws.bufferedAmount === 0) ws.pong()
+/** The listeners are the same functions for all sockets, and find theirs here. */
+const ours = Symbol("wayleave/socket/WsSocket")
+type Owned = WebSocket & { [ours]?: WsSocket }
+
+function onMessage(this: Owned, data: unknown, binary: boolean): void {
+  this[ours]?.offer({ data: data as Buffer, binary })
+}
+function onClose(this: Owned, code: number, reason: Buffer): void {
+  this[ours]?.onClosed(new SocketClosed({ code, reason: reason.toString() }))
+}
+const onError = () => {
+  // `close` follows every error, with the code that says what went wrong.
+}
+
+/** One `ws` socket. */
+class WsSocket extends ReceivingSocket {
+  private readonly ws: WebSocket
+  private headers: Headers | undefined
+  private readonly among: Set<MessageSocket> | undefined
+  private waiting: Array<() => void> | undefined
+  private probing: ReturnType<typeof setInterval> | undefined
+  private onSent: (() => void) | undefined
+
+  constructor(ws: WebSocket, { among, headers }: WsSocketOptions) {
+    super()
+    this.ws = ws
+    this.among = among
+    this.headers = headers
+    const owned: Owned = ws
+    owned[ours] = this
+    ws.binaryType = "nodebuffer"
+    ws.on("message", onMessage)
+    ws.on("error", onError)
+    ws.on("close", onClose)
+    among?.add(this)
+    if (ws.isPaused) ws.resume()
   }
-  const stop = () => clearInterval(probing)
-  ws.once("close", stop)
-  return (on) => {
-    stop()
+
+  get protocol(): string {
+    return this.ws.protocol
+  }
+
+  takeHeadersUnsafe(): Headers {
+    const { headers } = this
+    this.headers = undefined
+    return headers ?? []
+  }
+
+  sendUnsafe(data: Uint8Array, { binary, finish }: SendOptions): boolean {
+    const { ws } = this
+    if (ws.readyState !== WebSocket.OPEN) return false
+    this.onSent ??= () => {
+      if (this.waiting !== undefined && ws.bufferedAmount < limits.socketHighWaterBytes) this.wake()
+    }
+    ws.send(data, { binary, fin: finish, compress: false }, this.onSent)
+    return ws.bufferedAmount < limits.socketHighWaterBytes
+  }
+
+  whenWritableUnsafe(f: () => void): void {
+    const { ws } = this
+    if (ws.readyState !== WebSocket.OPEN || ws.bufferedAmount < limits.socketHighWaterBytes) f()
+    else if (this.waiting === undefined) this.waiting = [f]
+    else this.waiting.push(f)
+  }
+
+  closeUnsafe(code: number, reason: string): void {
+    const { ws } = this
+    if (ws.readyState === WebSocket.CLOSED || ws.readyState === WebSocket.CLOSING) return
+    const kill = setTimeout(() => ws.terminate(), closeTimeoutMs)
+    ws.once("close", () => clearTimeout(kill))
+    // A paused socket would never read the peer's answer.
+    if (ws.isPaused) ws.resume()
+    // 1005 is never on a wire: it stands for a close frame without a code.
+    if (code === 1005) ws.close()
+    else ws.close(sendableCloseCode(code), sendableCloseReason(reason))
+  }
+
+  terminateUnsafe(): void {
+    this.ws.terminate()
+  }
+
+  onClosed(closed: SocketClosed): void {
+    this.stopProbing()
+    this.among?.delete(this)
+    this.end(closed)
+    this.wake()
+  }
+
+  /**
+   * Pauses and resumes the socket. One that is not read from does not notice that its peer is gone, so it is written to: a pong that nobody asked for
+   * (RFC 6455, 5.5.3), which a peer ignores and a dead connection answers with an error.
+   */
+  protected reading(on: boolean): void {
+    const { ws } = this
+    this.stopProbing()
     if (ws.readyState !== WebSocket.OPEN) return
     if (on) return ws.resume()
     ws.pause()
-    probing = setInterval(probe, limits.pausedProbeMs)
-    probing.unref()
+    this.probing = setInterval(() => {
+      // With bytes still to leave, the kernel tells without being asked.
+      if (ws.readyState === WebSocket.OPEN && ws.bufferedAmount === 0) ws.pong()
+    }, limits.pausedProbeMs)
+    this.probing.unref()
+  }
+
+  protected soon(f: () => void): void {
+    queueMicrotask(f)
+  }
+
+  private stopProbing(): void {
+    clearInterval(this.probing)
+    this.probing = undefined
+  }
+
+  private wake(): void {
+    const woken = this.waiting
+    this.waiting = undefined
+    for (const f of woken ?? []) f()
   }
 }
 
@@ -89,53 +188,16 @@ export const watchSilence = (ws: WebSocket, { pingMs, silentMs, stallMs }: Silen
   ws.once("close", () => clearInterval(beats))
 }
 
-/** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
-export const fromWebSocket = (ws: WebSocket, headers?: Headers): MessageSocket => {
-  const inbox = new Inbox(limits.socketHighWaterBytes, makeReading(ws))
-  let waiting: Array<() => void> = []
-  const wake = () => {
-    const woken = waiting
-    waiting = []
-    for (const f of woken) f()
-  }
-  const onSent = () => {
-    if (waiting.length > 0 && ws.bufferedAmount < limits.socketHighWaterBytes) wake()
-  }
-  ws.binaryType = "nodebuffer"
-  ws.on("message", (data, binary) => inbox.offer({ data: data as Buffer, binary }))
-  ws.on("error", () => {
-    // `close` follows every error, with the code that says what went wrong.
-  })
-  ws.on("close", (code, reason) => {
-    inbox.close(new SocketClosed({ code, reason: reason.toString() }))
-    wake()
-  })
-  if (ws.isPaused) ws.resume()
-  return fromParts(inbox, {
-    protocol: ws.protocol,
-    ...(headers === undefined ? {} : { headers }),
-    sendUnsafe: (data, { binary, finish }) => {
-      if (ws.readyState !== WebSocket.OPEN) return false
-      ws.send(data, { binary, fin: finish, compress: false }, onSent)
-      return ws.bufferedAmount < limits.socketHighWaterBytes
-    },
-    whenWritableUnsafe: (f) => {
-      if (ws.readyState !== WebSocket.OPEN || ws.bufferedAmount < limits.socketHighWaterBytes) f()
-      else waiting.push(f)
-    },
-    closeUnsafe: (code, reason) => {
-      if (ws.readyState === WebSocket.CLOSED || ws.readyState === WebSocket.CLOSING) return
-      const kill = setTimeout(() => ws.terminate(), closeTimeoutMs)
-      ws.once("close", () => clearTimeout(kill))
-      // A paused socket would never read the peer's answer.
-      if (ws.isPaused) ws.resume()
-      // 1005 is never on a wire: it stands for a close frame without a code.
-      if (code === 1005) ws.close()
-      else ws.close(sendableCloseCode(code), sendableCloseReason(reason))
-    },
-    terminateUnsafe: () => ws.terminate()
-  })
+/** What is known of a socket besides. */
+interface WsSocketOptions {
+  /** What the peer put into its 101. */
+  readonly headers?: Headers
+  /** The socket is in this set while it is open. */
+  readonly among?: Set<MessageSocket>
 }
+
+/** Takes over an open `ws` socket. Nothing it received since its handshake is lost if it was paused right there. */
+export const fromWebSocket = (ws: WebSocket, options: WsSocketOptions = {}): MessageSocket => new WsSocket(ws, options)
 
 /** Reads the body of a refusal, as far as it is kept. What ends it early is no matter: what came is passed on. */
 const readRefusal = (response: IncomingMessage, done: (refusal: Refusal) => void) => {
@@ -156,7 +218,16 @@ const readRefusal = (response: IncomingMessage, done: (refusal: Refusal) => void
   response.once("close", finish)
 }
 
-const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
+/** Not by `ws`: the timer that it sets stays with the socket for as long as that lives. */
+const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> => {
+  const message = "the handshake took too long"
+  return Effect.timeoutOrElse(handshake(url, options), {
+    duration: options.timeoutMs ?? limits.helloTimeoutMs,
+    orElse: () => Effect.fail(new DialError({ url, reason: "Timeout", status: undefined, message }))
+  })
+}
+
+const handshake = (url: string, options: DialOptions): Effect.Effect<MessageSocket, DialError> =>
   Effect.callback((resume) => {
     const headers: Record<string, Array<string>> = {}
     for (const [name, value] of options.headers) (headers[name] ??= []).push(value)
@@ -166,7 +237,6 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         ...wsOptions,
         // Node's types allow only one value per name here; Node itself writes each.
         headers: headers as Record<string, never>,
-        handshakeTimeout: options.timeoutMs ?? limits.helloTimeoutMs,
         rejectUnauthorized: options.verifyCertificate ?? true
       })
     } catch (error) {
@@ -182,16 +252,15 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
         ws.terminate()
       })
     }
-    const onError = (error: Error) => {
+    const onFailed = (error: Error) => {
       const { code } = error as NodeJS.ErrnoException
       // The system's errors have its code. Those of `ws` have none, and those of the parser one of its own: somebody answered, and not as a WebSocket.
       const answered = code === undefined || code.startsWith("HPE_")
-      const timedOut = error.message.includes("timed out")
       resume(
         Effect.fail(
           new DialError({
             url,
-            reason: timedOut ? "Timeout" : answered ? "Refused" : "Unreachable",
+            reason: answered ? "Refused" : "Unreachable",
             status: undefined,
             message: error.message === "" ? String((error as NodeJS.ErrnoException).code ?? error) : error.message
           })
@@ -199,14 +268,15 @@ const dial = (url: string, options: DialOptions): Effect.Effect<MessageSocket, D
       )
     }
     ws.once("unexpected-response", onResponse)
-    ws.once("error", onError)
+    ws.once("error", onFailed)
     let answered: Headers = []
     ws.once("upgrade", (response) => {
       answered = pairs(response.rawHeaders)
     })
     ws.once("open", () => {
-      ws.off("error", onError)
-      resume(Effect.succeed(fromWebSocket(ws, answered)))
+      // What the handshake needed is let go of: the socket may live for days.
+      ws.removeAllListeners()
+      resume(Effect.succeed(fromWebSocket(ws, { headers: answered })))
     })
     return Effect.sync(() => {
       // Interrupted during the handshake: `terminate` reports an error that nobody waits for any more.

@@ -222,14 +222,13 @@ export class MemoryUpgrade {
           ["Sec-WebSocket-Version", "13"]
         ]
       }),
-      accept: (headers, protocol) =>
-        Effect.sync(() => {
-          const [ours, theirs] = pair({ protocol, ...(options.soon && { soon: options.soon }) })
-          this.socket = theirs
-          if (this.left) ours.terminateUnsafe()
-          Deferred.doneUnsafe(this.answer, Effect.succeed({ _tag: "Accepted", headers, socket: theirs }))
-          return ours
-        }),
+      accept: (headers, protocol) => {
+        const [ours, theirs] = pair({ protocol, ...(options.soon && { soon: options.soon }) })
+        this.socket = theirs
+        if (this.left) ours.terminateUnsafe()
+        Deferred.doneUnsafe(this.answer, Effect.succeed({ _tag: "Accepted", headers, socket: theirs }))
+        return ours
+      },
       refuse: (status, headers, body) => {
         Deferred.doneUnsafe(this.answer, Effect.succeed({ _tag: "Refused", status, headers, body }))
       },

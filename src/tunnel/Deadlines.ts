@@ -41,11 +41,12 @@ export class Deadlines {
       const faults = this.nowMs() >= this.nextMs ? this.ring(all()) : []
       return faults.length === 0 ? Effect.void : onFaults(faults)
     })
+    const roused = Effect.onInterrupt(this.rest.roused, () => Effect.sync(() => this.rest.leave()))
     const wait = Effect.suspend(() => {
-      if (this.nextMs === never) return this.rest.roused
+      if (this.nextMs === never) return roused
       // Timers know whole milliseconds: one that fired early would only be set again, and again.
       const waitMs = Math.max(0, Math.ceil(this.nextMs - this.nowMs()))
-      return Effect.timeoutOption(this.rest.roused, waitMs)
+      return Effect.timeoutOption(roused, waitMs)
     })
     return Effect.forever(Effect.andThen(wait, look))
   }

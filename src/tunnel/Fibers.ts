@@ -2,10 +2,10 @@
  * The fibers of a scope, one for each request: forked from a callback, interrupted and awaited when the scope closes. What `FiberSet.runtime` does, but
  * over a list in which each fiber knows its place: a `Set` keeps ended requests alive, for the reason that `IdMap.ts` gives.
  */
-import { Effect, Fiber, type Scope } from "effect"
+import { Effect, type Exit, Fiber, type Scope } from "effect"
 
-/** Forks a fiber that ends with the scope at the latest. One that is forked after that is interrupted at once. */
-export type Fork = <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+/** Forks a fiber that ends with the scope at the latest. One that is forked after that is interrupted at once. `ended` is told how it ended. */
+export type Fork = <A, E>(effect: Effect.Effect<A, E>, ended?: (exit: Exit.Exit<A, E>) => void) => Fiber.Fiber<A, E>
 
 interface Entry {
   readonly fiber: Fiber.Fiber<unknown, unknown>
@@ -29,12 +29,19 @@ export const makeFork: Effect.Effect<Fork, never, Scope.Scope> = Effect.gen(func
     last.place = entry.place
     running[entry.place] = last
   }
-  return <A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> => {
+  return <A, E>(effect: Effect.Effect<A, E>, ended?: (exit: Exit.Exit<A, E>) => void): Fiber.Fiber<A, E> => {
     const fiber: Fiber.Fiber<A, E> = runFork(closed ? Effect.interrupt : effect)
-    if (fiber.pollUnsafe() !== undefined) return fiber
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) {
+      ended?.(exit)
+      return fiber
+    }
     const entry: Entry = { fiber, place: running.length }
     running.push(entry)
-    fiber.addObserver(() => leave(entry))
+    fiber.addObserver((exit) => {
+      leave(entry)
+      ended?.(exit)
+    })
     return fiber
   }
 })

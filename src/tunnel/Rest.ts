@@ -32,15 +32,19 @@ export class Rest {
     waiter(Effect.void)
   }
 
-  /** Waits until it is roused; at once where it was since it waited last. */
-  readonly roused: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.due) {
-      this.due = false
-      return resume(Effect.void)
-    }
-    this.waiter = resume
-    return Effect.sync(() => {
-      if (this.waiter === resume) this.waiter = undefined
+  /** Waits until it is roused; at once where it was since it waited last. Whoever gives up waiting and comes back says so: `leave`. */
+  get roused(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      if (this.due) {
+        this.due = false
+        return resume(Effect.void)
+      }
+      this.waiter = resume
     })
-  })
+  }
+
+  /** Nobody waits any more: what rouses it from now on is for the next wait. */
+  leave(): void {
+    this.waiter = undefined
+  }
 }

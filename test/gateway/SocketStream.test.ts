@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
@@ -42,6 +44,17 @@ const connected = Effect.gen(function* () {
   return { app, socket, fiber }
 })
 
+/** A visitor of whom the test itself keeps no more than how its handshake went. */
+const visitUnkept = Effect.gen(function* () {
+  const { visitor } = yield* visit()
+  return { answered: visitor.answered, head: new WeakRef(visitor.upgrade.head), upgrade: new WeakRef(visitor.upgrade) }
+})
+
+const collectGarbage = Effect.sync(() => {
+  setFlagsFromString("--expose-gc")
+  runInNewContext("gc")()
+})
+
 const closeOf = (socket: MessageSocket) =>
   Effect.map(Effect.flip(Effect.forever(socket.pull)), ({ code, reason }) => [code, reason] as const)
 
@@ -65,6 +78,22 @@ const gather = Effect.fnUntraced(function* (app: Conversation) {
 })
 
 describe("a WebSocket", () => {
+  it.effect("keeps nothing of the visitor's request once the app has accepted", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const { answered, head, upgrade } = yield* visitUnkept
+      const app = yield* hub.next
+      yield* settle
+      assert.isDefined(head.deref())
+      yield* app.reply(accept())
+      const answer = yield* answered
+      assert.strictEqual(answer._tag, "Accepted")
+      yield* settle
+      yield* collectGarbage
+      assert.deepStrictEqual([head.deref(), upgrade.deref()], [undefined, undefined])
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
   it.effect("opens with the app's headers and the subprotocol it chose", () =>
     Effect.gen(function* () {
       const hub = yield* fakeHub()

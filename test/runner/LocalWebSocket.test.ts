@@ -180,6 +180,37 @@ describe("forwarding WebSockets to a local port", () => {
     })
   )
 
+  it.live("a visitor that is cut off cuts the app's socket, even where the app reads nothing of what came before", () =>
+    Effect.gen(function* () {
+      const { hub, local } = yield* socketApp()
+      open(hub)
+      const { ws } = yield* local
+      ws.pause()
+      const closed = yield* Effect.forkScoped(closeOf(ws), { startImmediately: true })
+      yield* hub.answer
+      // As long as credit comes back the app's socket takes more.
+      const piece = Buffer.alloc(limits.chunkBytesMax)
+      let credit = limits.windowBytesInitial
+      for (;;) {
+        for (; credit >= piece.length; credit -= piece.length) say(hub, piece)
+        const next = yield* Effect.timeoutOption(hub.next, 300)
+        if (next._tag === "None") break
+        if (next.value.frame._tag === "Credit") credit += next.value.frame.bytes
+      }
+      hub.down(route(1), { _tag: "RequestAbort", code: "cancelled" })
+      // It is not read from, and so notices only when it is written to.
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.delay(
+            Effect.sync(() => ws.ping()),
+            20
+          )
+        )
+      )
+      assert.strictEqual((yield* Fiber.join(closed))[0], 1006)
+    })
+  )
+
   it.live("an app that refuses answers with its own status, headers and page", () =>
     Effect.gen(function* () {
       const port = yield* serveWebSockets((wss) => {

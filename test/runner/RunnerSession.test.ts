@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, type Fiber, FiberSet, Queue, References, Stream } from "effect"
+import { Clock, Deferred, Effect, Exit, Queue, References, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { toHub } from "../../src/protocol/Wayleave1.ts"
 import type { RequestStream } from "../../src/runner/RequestStream.ts"
@@ -9,6 +9,7 @@ import { RunnerSession } from "../../src/runner/RunnerSession.ts"
 import type { WebSocketStream } from "../../src/runner/WebSocketStream.ts"
 import { pair } from "../../src/socket/MessageSocket.ts"
 import type { RouteKey } from "../../src/tunnel/Envelope.ts"
+import { makeFork } from "../../src/tunnel/Fibers.ts"
 import type { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import { bytes, get, route, soon, text } from "./FakeHub.ts"
@@ -17,15 +18,13 @@ type App = Partial<RunnerApp["Service"]>
 
 /** A session by itself, its link written to memory; frames go in by `down`, with indices as a hub would count them. */
 const start = Effect.fnUntraced(function* (app: App) {
-  const fork = (yield* FiberSet.runtime(yield* FiberSet.make())<never>()) as <A, E>(
-    effect: Effect.Effect<A, E>
-  ) => Fiber.Fiber<A, E>
+  const fork = yield* makeFork
   const session = new RunnerSession({
     app: { request: () => Effect.never, webSocket: () => Effect.never, ...app },
     observer: yield* RunnerObserver,
     clock: yield* Clock.Clock,
     turn: soon,
-    fork: (effect) => fork(Effect.provideService(effect, References.MinimumLogLevel, "None")),
+    fork: (effect, ended) => fork(Effect.provideService(effect, References.MinimumLogLevel, "None"), ended),
     newId: () => new Uint8Array(16)
   })
   const [near, far] = pair({ protocol: "wayleave.1" })
@@ -373,6 +372,37 @@ describe("a WebSocket at the runner", () => {
       // What was sent fills the socket; the abort follows once that was read.
       yield* sent
       assert.deepInclude((yield* sent).at(-1), { _tag: "ResponseAbort", code: "app_failed" })
+    })
+  )
+
+  it.effect("that was handed over stays open when its app's effect ends, and is told when its time is up", () =>
+    Effect.gen(function* () {
+      let upMs = -1
+      const { down, sent } = yield* start({
+        webSocket: (stream) =>
+          Effect.clockWith((clock) =>
+            Effect.sync(() => {
+              stream.acceptUnsafe([])
+              stream.handOverUnsafe()
+              stream.whenReadableUnsafe(() => {
+                stream.giveTimeUnsafe(() => {
+                  upMs = clock.currentTimeMillisUnsafe()
+                })
+              })
+            })
+          )
+      })
+      down(route(1), open)
+      assert.deepStrictEqual(
+        (yield* sent).map(({ _tag }) => _tag),
+        ["WebSocketOpen"]
+      )
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* sent, [])
+      down(route(1), { _tag: "WebSocketClose", code: 1000, reason: "" })
+      const closedMs = yield* Clock.currentTimeMillis
+      yield* TestClock.adjust(limits.halfClosedMs)
+      assert.strictEqual(upMs, closedMs + limits.halfClosedMs)
     })
   )
 

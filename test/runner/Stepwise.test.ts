@@ -8,7 +8,13 @@ import { WindowGrowth } from "../../src/tunnel/Credit.ts"
 import type { RequestFrame } from "../../src/tunnel/Frame.ts"
 import { atEveryMoment } from "../Stepwise.ts"
 
-const owner = { send: () => true, withdraw: () => {}, ended: () => {}, growth: new WindowGrowth(() => 0) }
+const owner = {
+  send: () => true,
+  withdraw: () => {},
+  ended: () => {},
+  giveTime: () => () => {},
+  growth: new WindowGrowth(() => 0)
+}
 const route = { gatewayId: 1, requestId: 1 }
 const data = new Uint8Array([7])
 const upload = {
