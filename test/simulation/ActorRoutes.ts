@@ -20,6 +20,11 @@ export class ActorRoutes {
     this.world = world
   }
 
+  /** Whether this hub was ever asked for it, by an opening frame or a wake: then it may say that it is looking for its actor, however late. */
+  wasAsked(route: RouteKey): boolean {
+    return this.book.has(showRoute(route))
+  }
+
   /** Whether it may be issued again. */
   lasts(route: RouteKey): boolean {
     return this.book.get(showRoute(route))?.lasts === true
@@ -40,7 +45,7 @@ export class ActorRoutes {
     const known = this.book.get(showRoute(route))
     if (known === undefined) return
     if (frame._tag === "WebSocketOpen" && frame.canHibernate) known.lasts = true
-    if (ends(frame) && !(frame._tag === "WebSocketClose" && frame.hibernate)) this.book.delete(showRoute(route))
+    if (ends(frame) && !(frame._tag === "WebSocketClose" && frame.hibernate)) known.lasts = false
   }
 
   private note(route: RouteKey, lasts: boolean): void {

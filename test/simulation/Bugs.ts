@@ -166,12 +166,24 @@ export const bugs: ReadonlyArray<Bug> = [
     )
   ),
   bug(
+    "a Rivet socket sleeps before its gateway knows that it is open",
+    edit("src/hub/rivet/RivetStream.ts", ' && frame?._tag !== "WebSocketOpen"', "")
+  ),
+  bug(
     "the streams of a Rivet actor outlive it",
     edit(
       "src/hub/rivet/RivetPeer.ts",
       "if (which(stream.actor)) this.endFor",
       'if (!which(stream.actor)) continue\n      if (stream.kind === "http") this.endFor'
     )
+  ),
+  bug(
+    "a Rivet stream's end does not clear",
+    edit("src/hub/rivet/RivetPump.ts", "else if (stream !== undefined) peer.forget(stream)", "")
+  ),
+  bug(
+    "a Rivet socket that is over is kept as one that lasts",
+    edit("src/hub/rivet/LastingSockets.ts", "if (socket?.stream === stream) this.remove(socket)", "")
   ),
   bug(
     "a Rivet runner's close is lost",

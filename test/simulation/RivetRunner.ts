@@ -32,6 +32,8 @@ export interface RivetRunners {
   readonly count: () => number
   /** A process ends, at once or in order, and another takes its place. */
   readonly replaceOne: Effect.Effect<void>
+  /** All leave in order, and nobody takes their place. */
+  readonly leave: Effect.Effect<void>
 }
 
 /** Runs one or two for as long as the scope is open. */
@@ -80,7 +82,8 @@ export const startRivetRunners = Effect.fnUntraced(function* (
       client.kill()
       // The same key is the same runner to its hub, and knows nothing of what it was.
       return start(random.below(2) === 0 ? client.key : undefined)
-    })
+    }),
+    leave: Effect.suspend(() => Effect.forEach(running.splice(0), (client) => client.shutDown, { discard: true }))
   }
   return runners
 })

@@ -2,7 +2,8 @@
  * What befalls a cluster: visitors, mishaps, intruders, and what must hold once all is quiet. One seed decides how many of each there are, what
  * is asked, what goes wrong and when. `simulate(seed)` runs it to its rest. Before: `Cluster.ts`; beside it: `Soak.ts`, one cluster for days.
  */
-import { Cause, Effect, Exit, Fiber, Logger } from "effect"
+import { Cause, Effect, Exit, Fiber, Logger, Metric } from "effect"
+import * as HubMetrics from "../../src/hub/HubMetrics.ts"
 import * as Wayleave1 from "../../src/protocol/Wayleave1.ts"
 import type { Uplink } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -29,6 +30,8 @@ export interface Outcome {
 }
 
 const stepsMax = 3_000_000
+/** How long a Rivet runner may take to leave where nothing is open: a network's longest stall is over by then. */
+const departureMs = 10_000
 
 /** Somebody with a session of his own who has learned of other people's routes, of this hub or of another. */
 export const intrude = Effect.fnUntraced(function* (world: World, cluster: Cluster) {
@@ -166,6 +169,14 @@ export const inspectRest = Effect.fnUntraced(function* (
     const { openStreams } = runner.countsUnsafe()
     if (openStreams !== 0) ledger.violate(`a runner has ${openStreams} open streams at rest`)
   }
+  if (hubs.some(({ actors }) => actors)) {
+    // Of the only hub that has any: its last look at itself.
+    const { answers, requests } = HubMetrics.heldBytesBy
+    for (const gauge of [HubMetrics.lastingSockets, answers, requests]) {
+      const { value } = yield* Metric.value(gauge)
+      if (value !== 0) ledger.violate(`${value} at rest in ${gauge.id}`)
+    }
+  }
   if (ledger.open !== 0) ledger.violate(`${ledger.open} visitors are being served at rest`)
 })
 
@@ -252,6 +263,12 @@ const scenario = Effect.fnUntraced(function* (seed: number, lookout: Lookout, le
   yield* Effect.sleep(180_000)
   world.note("rest")
   yield* inspectRest(cluster, ledger, rivet?.count() ?? 0)
+  if (rivet === undefined) return
+  // What a hub still had of their streams it would wait for now, long after this.
+  yield* rivet.leave
+  yield* Effect.sleep(departureMs)
+  world.note("Rivet's runners have left")
+  yield* inspectRest(cluster, ledger, 0)
 })
 
 /** What goes through a run's log as an error is one: a stream that failed over a frame, a fiber that died. */

@@ -312,7 +312,7 @@ export class HubWatch {
     if (session === "" && frame._tag === "ResponseAbort") return
     // In time, while the actor of a stream that was asked for is being started; of a socket that failed while it fell asleep.
     const isFirstWord = session === "" && frame._tag === "Credit" && frame.bytes === 0
-    if (isFirstWord && (this.openings.has(showRoute(route)) || this.actors.lasts(route))) return
+    if (isFirstWord && this.actors.wasAsked(route)) return
     // Said for a session that moved, of streams that it may have been granted: only where it was does its gateway listen.
     if (frame._tag === "ResponseAbort" && frame.message === declined) return
     // A hub's first Credit says who took the stream; it may come after a quick answer. Its own last words may come after much more.
