@@ -143,6 +143,63 @@ export const bugs: ReadonlyArray<Bug> = [
       "if (this.fragments.length > 0 || this.core.end !== undefined) return resume(this.pull)",
       ""
     )
+  ),
+  bug(
+    "a Hello that comes late is taken for the newer",
+    edit("src/hub/SessionTable.ts", "connection <= than.dialled", "false"),
+    edit("src/hub/SessionTable.ts", "dialled > 0 && dialled <= (sessions.get(id)?.generation ?? 0)", "false")
+  ),
+  bug(
+    "a Rivet runner's init that comes late is taken for the newer",
+    edit("src/hub/SessionTable.ts", "arrival < than.arrival", "false")
+  ),
+  bug(
+    "what a bus repeats or loses on its way to a Rivet runner is taken as it comes",
+    edit("src/hub/rivet/RivetPeer.ts", "stream.judge(frame, index)", '"next" as SequenceVerdict')
+  ),
+  bug(
+    "a Rivet runner's socket goes on over what may be lost",
+    edit(
+      "src/hub/rivet/RivetPeer.ts",
+      "return (stream.lasts || provesArrival) && ",
+      "return provesArrival && stream.lasts && "
+    )
+  ),
+  bug(
+    "a Rivet socket sleeps before its gateway knows that it is open",
+    edit("src/hub/rivet/RivetStream.ts", ' && frame?._tag !== "WebSocketOpen"', "")
+  ),
+  bug(
+    "the streams of a Rivet actor outlive it",
+    edit(
+      "src/hub/rivet/RivetPeer.ts",
+      "if (which(stream.actor)) this.endFor",
+      'if (!which(stream.actor)) continue\n      if (stream.kind === "http") this.endFor'
+    )
+  ),
+  bug(
+    "a Rivet stream's end does not clear",
+    edit("src/hub/rivet/RivetPump.ts", "else if (stream !== undefined) peer.forget(stream)", "")
+  ),
+  bug(
+    "a Rivet socket that is over is kept as one that lasts",
+    edit("src/hub/rivet/LastingSockets.ts", "if (socket?.stream === stream) this.remove(socket)", "")
+  ),
+  bug(
+    "a Rivet runner's close is lost",
+    edit(
+      "src/hub/rivet/RivetStream.ts",
+      "if (this.closed) return undefined",
+      'if (this.closed || frame._tag === "WebSocketClose") return undefined'
+    )
+  ),
+  bug(
+    "the answer of a Rivet runner that is busy is lost",
+    edit(
+      "src/hub/rivet/RivetPeer.ts",
+      "const fault = stream.offer(",
+      'if (frame._tag === "ResponseStart" && this.streams.size > 3) return stream\n    const fault = stream.offer('
+    )
   )
 ]
 

@@ -17,6 +17,7 @@ import { DialError, Dialer } from "../../src/socket/MessageSocket.ts"
 import * as FaultyBus from "../../src/testing/FaultyBus.ts"
 import * as FaultySocket from "../../src/testing/FaultySocket.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { makeActorFiles } from "./ActorFiles.ts"
 import { GatewayWatch } from "./GatewayWatch.ts"
 import { app } from "./Traffic.ts"
 import { HubWatch, type Lookout } from "./Watch.ts"
@@ -24,6 +25,11 @@ import type { World } from "./World.ts"
 
 /** What visitors reach runners by, in each namespace. */
 export const names: ReadonlyArray<string> = ["web", "api"]
+
+const { abuse, fenced, protocol_error } = Wayleave1.closeCodes
+const partings: ReadonlySet<number> = new Set([abuse.code, fenced.code, protocol_error.code])
+/** When a system finds out by itself that nobody is at the other end of a connection. */
+const halfOpenMs = 45_000
 
 /** What goes wrong in one run. */
 export interface Plan {
@@ -36,10 +42,19 @@ export interface Plan {
   readonly jumps: boolean
   /** The bus is away for seconds at a time. */
   readonly outages: boolean
+  /** Nothing goes wrong but on the wires of runners: then whatever they answer must arrive. */
+  readonly quiet: boolean
 }
 
-/** Which faults this run knows. Some are wholly off: what hides behind a constant storm shows in a calm. */
-export const drawPlan = (world: World): Plan => {
+/** Which faults this run knows. Some are wholly off: what hides behind a constant storm shows in a calm; where `quiet` all but those of wires. */
+export const drawPlan = (world: World, quiet: boolean): Plan => {
+  const plan = drawLoudPlan(world)
+  if (!quiet) return plan
+  const calm = { lossy: false, crashes: false, drains: false, jumps: false, outages: false }
+  return { ...plan, ...calm, bus: FaultyBus.faultless, quiet }
+}
+
+const drawLoudPlan = (world: World): Plan => {
   const some = (rate: number) => (world.random.below(2) === 0 ? rate * world.chance() : 0)
   const drops = world.random.below(4) === 0
   const bus: FaultyBus.BusFaults = {
@@ -67,7 +82,8 @@ export const drawPlan = (world: World): Plan => {
     crashes: world.random.below(2) === 0,
     drains: world.random.below(2) === 0,
     jumps: world.random.below(2) === 0,
-    outages: world.random.below(2) === 0
+    outages: world.random.below(2) === 0,
+    quiet: false
   }
 }
 
@@ -81,7 +97,19 @@ export interface LiveHub {
   readonly scope: Scope.Closeable
   readonly wires: Set<FaultySocket.FaultyWire>
   readonly unwatch: () => void
+  /** Controls the actors of its namespace, and takes Rivet's runners in. */
+  readonly actors: boolean
   alive: boolean
+}
+
+/** How somebody dials a hub. */
+export interface Dialling {
+  /** The query of the address, where it speaks one of Rivet's dialects. */
+  readonly query?: string
+  /** Of bad faith: whatever it is parted from for, it has earned. */
+  readonly stranger?: boolean
+  /** The connection is lost to one of its sides, or may be. */
+  readonly onBreak?: () => void
 }
 
 /** Somebody whom a gateway serves. */
@@ -119,11 +147,14 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
   const busFaults = () => (calm ? FaultyBus.faultless : plan.bus)
   const socketFaults = () => (calm ? FaultySocket.faultless : plan.socket)
   const inner = Context.get(yield* Layer.build(busMemory), MessageBus)
-  const bounds = { ...limits, routesMax: random.below(4) === 0 ? 3 : 1_000, tombstonesMax: 10_000 }
+  const bounds = { ...limits, routesMax: random.below(4) === 0 && !plan.quiet ? 3 : 1_000, tombstonesMax: 10_000 }
   const hubs: Array<LiveHub> = []
   const gateways: Array<LiveGateway> = []
   const runners: Array<LiveRunner> = []
   const begun = { hubs: 0, gateways: 0, sessions: 0 }
+  const actorFiles = yield* makeActorFiles(world)
+  /** Two that control the same actors is a mistake that `ActorClaim.ts` guards against. */
+  let controlled = false
 
   /** The bus as one process has it: gone once the process is. */
   const busOf = Effect.fnUntraced(function* (process: { readonly alive: boolean }) {
@@ -142,7 +173,9 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     return bus
   })
 
-  const startHub = Effect.fnUntraced(function* (namespace: string) {
+  const startHub = Effect.fnUntraced(function* (namespace: string, wantsActors = false) {
+    const actors = wantsActors && !controlled
+    if (actors) controlled = true
     const own = yield* Scope.fork(scope)
     const watch = new HubWatch(`hub${begun.hubs++}`, namespace, bounds, lookout)
     const process = { alive: true }
@@ -150,11 +183,16 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     const table = new RouteTable(bounds)
     const routes = watch.store(fromTable(table, bounds.routesMax, yield* Clock.Clock))
     const unwatch = world.afterEachStep(watch.afterStep)
-    const parts = Layer.mergeAll(Layer.succeed(MessageBus, bus), Layer.succeed(RouteStore, routes), layerOpen)
+    const parts = Layer.mergeAll(
+      Layer.succeed(MessageBus, bus),
+      Layer.succeed(RouteStore, routes),
+      layerOpen,
+      actors ? actorFiles.openedBy(process) : Layer.empty
+    )
     const built = yield* Layer.buildWithScope(hubLayer({ namespace }).pipe(Layer.provide(parts)), own)
     const wires = new Set<FaultySocket.FaultyWire>()
     const hub = Context.get(built, Hub)
-    hubs.push(Object.assign(process, { hub, routes, table, watch, namespace, scope: own, wires, unwatch }))
+    hubs.push(Object.assign(process, { hub, routes, table, watch, namespace, scope: own, wires, unwatch, actors }))
     world.note(`${watch.label} starts in ${namespace}`)
   })
 
@@ -165,43 +203,65 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     hubs.splice(hubs.indexOf(entry), 1)
     for (const wire of entry.wires) yield* wire.cut
     entry.alive = false
+    if (entry.actors) controlled = false
     yield* Effect.forkIn(Effect.andThen(Scope.close(entry.scope, Exit.void), Effect.sync(entry.unwatch)), scope)
   })
 
-  /** As a deployment does: another comes up, and this one leaves once its runners are there. */
+  /** As a deployment does: another comes up, and this one leaves once its runners are there. Actors have one process, and wait for it. */
   const replaceHub = Effect.fnUntraced(function* (entry: LiveHub) {
-    yield* startHub(entry.namespace)
+    if (!entry.actors) yield* startHub(entry.namespace)
     world.note(`${entry.watch.label} drains`)
+    const replaced = Effect.suspend(() => {
+      if (!hubs.includes(entry)) return Effect.void
+      return Effect.andThen(crashHub(entry), entry.actors ? startHub(entry.namespace, true) : Effect.void)
+    })
     const drained = Effect.timeoutOption(entry.hub.drain, limits.drainMs)
-    yield* Effect.forkIn(Effect.andThen(drained, crashHub(entry)), scope)
+    yield* Effect.forkIn(Effect.andThen(drained, replaced), scope)
   })
 
-  const dialTo = Effect.fnUntraced(function* (entry: LiveHub) {
+  const dialTo = Effect.fnUntraced(function* (
+    entry: LiveHub,
+    { onBreak = () => {}, query, stranger = false }: Dialling = {}
+  ) {
     const wire = yield* FaultySocket.make({
-      protocol: Wayleave1.subprotocol,
+      protocol: query === undefined ? Wayleave1.subprotocol : "rivet",
       faults: socketFaults,
       chance: world.chance,
       soon: world.soon,
-      onFault: (kind) => world.note(`wire of ${entry.watch.label}: ${kind}`)
+      onFault: (kind) => {
+        world.note(`wire of ${entry.watch.label}: ${kind}`)
+        if (kind === "halfOpen") {
+          onBreak()
+          // Versions 1 to 3 of Rivet know no heartbeat, and no version's client notices that none comes: their systems do, some time.
+          if (query !== undefined) world.after(halfOpenMs, () => Effect.runSync(wire.cut))
+        }
+      }
     }).pipe(Scope.provide(entry.scope))
     entry.wires.add(wire)
-    wire.near.whenClosedUnsafe(({ code }) => {
-      if (code === Wayleave1.closeCodes.abuse.code) lookout.violate(`${entry.watch.label} parts from a runner: abuse`)
+    for (const end of [wire.near, wire.far]) end.whenClosedUnsafe(onBreak)
+    wire.near.whenClosedUnsafe(({ code, reason }) => {
+      // Not for what it said, nor for a newer connection: nobody here dials before he has given up the last.
+      if (partings.has(code) && !stranger)
+        lookout.violate(`${entry.watch.label} parts from a runner: ${code} ${reason}`)
     })
     wire.near.whenClosedUnsafe(() => entry.wires.delete(wire))
-    yield* Effect.forkIn(entry.hub.accept(wire.far, { token: Option.none(), remoteAddress: "192.0.2.1" }), entry.scope)
+    const peer = { token: Option.none(), remoteAddress: "192.0.2.1", ...(query !== undefined && { rivetQuery: query }) }
+    yield* Effect.forkIn(entry.hub.accept(wire.far, peer), entry.scope)
     return wire.near
   })
   const hubIn = (namespace: string): LiveHub | undefined => {
     const own = hubs.filter((entry) => entry.namespace === namespace)
     return own[random.below(Math.max(1, own.length))]
   }
-  /** A connection to some hub of the namespace. */
-  const dial = (namespace: string, url = "ws://hub.sim") =>
+  const unreachable = Effect.fail(
+    new DialError({ url: "ws://hub.sim", reason: "Unreachable", status: undefined, message: "no hub is up" })
+  )
+  /** A connection to some hub of the namespace. Where it is one of Rivet's, mostly to the one that takes them. */
+  const dial = (namespace: string, dialling: Dialling = {}) =>
     Effect.suspend(() => {
-      const entry = hubIn(namespace)
-      if (entry !== undefined) return dialTo(entry)
-      return Effect.fail(new DialError({ url, reason: "Unreachable", status: undefined, message: "no hub is up" }))
+      const isLed = dialling.query !== undefined && random.below(10) > 0
+      const entry = isLed ? hubs.find(({ actors }) => actors) : hubIn(namespace)
+      return entry === undefined ? unreachable : dialTo(entry, dialling)
     })
 
   const startRunner = Effect.fnUntraced(function* (namespace: string, name: string) {
@@ -212,7 +272,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
       return Uint8Array.from({ length: 16 }, (_, i) => (i === 0 ? high : i === 1 ? low : random.below(256)))
     }
     const parts = Layer.mergeAll(
-      Layer.succeed(Dialer, Dialer.of({ dial: (url) => dial(namespace, url) })),
+      Layer.succeed(Dialer, Dialer.of({ dial: () => dial(namespace) })),
       Layer.succeed(RunnerApp, app(world, namespace)),
       Layer.succeed(NewSessionId, newId)
     )

@@ -10,13 +10,19 @@ import { type RouteKey, showRoute } from "../../src/tunnel/Envelope.ts"
 import type { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { ReceiveSequence, SendSequence } from "../../src/tunnel/Sequence.ts"
 import type { Cluster } from "./Cluster.ts"
+import { type Place, quickTalk, RunnerRecord } from "./Place.ts"
+import { type Situation, type Situations, seeSituation } from "./Situations.ts"
 import { pattern, tagsOf, wishOf } from "./Traffic.ts"
 import type { World } from "./World.ts"
 
-/** What visitors reach it by. */
-export const oddName = "odd"
-/** The largest body it is asked for: what fits a chunk needs no credit of its own. */
-export const oddSizes: ReadonlyArray<number> = [0, 1, 100, 3_000]
+/** Where visitors find it, and how much they ask for at most: what fits a chunk needs no credit of its own. */
+export const oddPlace = (world: World): Place & { readonly record: RunnerRecord } => ({
+  name: "odd",
+  sizes: [0, 1, 100, 3_000],
+  talk: quickTalk,
+  rivet: false,
+  record: new RunnerRecord(world)
+})
 
 interface Stream {
   readonly route: RouteKey
@@ -38,7 +44,7 @@ const close = (code: number, reason: string): ResponseFrame => ({
 })
 const abort: ResponseFrame = { _tag: "ResponseAbort", code: "app_failed", message: "once more" }
 
-/** Its session, and what it says. `seen` is told which of the eight situations has just come about. */
+/** Its session, and what it says. */
 class OddSession {
   readonly id = new Uint8Array(16).fill(0xdd)
   hub = ""
@@ -46,12 +52,14 @@ class OddSession {
   link: Link<ResponseFrame>
   private readonly world: World
   private readonly namespace: string
-  private readonly seen: (situation: number) => void
+  private readonly record: RunnerRecord
+  private readonly situations: Situations
 
-  constructor(world: World, namespace: string, seen: (situation: number) => void) {
+  constructor(world: World, namespace: string, record: RunnerRecord, situations: Situations) {
     this.world = world
     this.namespace = namespace
-    this.seen = seen
+    this.record = record
+    this.situations = situations
     this.link = this.newLink()
   }
 
@@ -64,6 +72,10 @@ class OddSession {
     })
   }
 
+  private seen(situation: Situation): void {
+    seeSituation(this.situations, "wayleave.1", situation)
+  }
+
   private once(oneIn: number): boolean {
     return this.world.random.below(oneIn) === 0
   }
@@ -73,7 +85,7 @@ class OddSession {
   }
 
   /** What nobody asked for, all with index 0, as clients that lost count have it. */
-  private blurt(situation: number, route: RouteKey, ...frames: ReadonlyArray<ResponseFrame>): void {
+  private blurt(situation: Situation, route: RouteKey, ...frames: ReadonlyArray<ResponseFrame>): void {
     for (const frame of frames) this.link.send({ route, index: 0, frame })
     this.seen(situation)
   }
@@ -141,6 +153,7 @@ class OddSession {
     if (mode === "hang") return
     const headers = tagsOf(this.namespace, visit)
     const body = pattern(visit, 0, bytes)
+    if (mode !== "fail" && mode !== "return") this.record.answered(visit)
     if (mode === "fail" || mode === "return") this.say(stream, abort)
     else if (mode === "whole") this.say(stream, { _tag: "ResponseStart", status: 200, headers, body, streamed: false })
     else {
@@ -157,6 +170,7 @@ class OddSession {
   private accept(stream: Stream): void {
     const { bytes, visit } = wishOf(stream.target)
     this.say(stream, { _tag: "WebSocketOpen", headers: tagsOf(this.namespace, visit), canHibernate: true })
+    this.record.answered(visit)
     if (bytes === 0) this.endLater(stream)
   }
 
@@ -208,9 +222,10 @@ export const startOddRunner = Effect.fnUntraced(function* (
   world: World,
   cluster: Cluster,
   namespace: string,
-  seen: (situation: number) => void
+  { name, record }: ReturnType<typeof oddPlace>,
+  situations: Situations
 ) {
-  const session = new OddSession(world, namespace, seen)
+  const session = new OddSession(world, namespace, record, situations)
   let socket: MessageSocket | undefined
   let leaving = false
   let forgetful = false
@@ -231,7 +246,7 @@ export const startOddRunner = Effect.fnUntraced(function* (
   }
   let dials = 0
   const serve = Effect.fnUntraced(function* () {
-    const dialled = yield* cluster.dial(namespace)
+    const dialled = yield* cluster.dial(namespace, { onBreak: () => void record.breaks++ })
     socket = dialled
     // It claims to have received what was never sent, so the hub has to begin anew.
     const received = forgetful ? session.link.receivedCount + 77 : session.link.receivedCount
@@ -242,7 +257,7 @@ export const startOddRunner = Effect.fnUntraced(function* (
       versions: [1],
       session: session.id,
       connection: ++dials,
-      name: oddName,
+      name,
       hub: session.hub,
       received,
       // It goes on with what it has whether or not anybody lets it.

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, it } from "@effect/vitest"
 import { simulate } from "./Simulation.ts"
+import { situationNames } from "./Situations.ts"
 import { growthOf, type Sample, soak } from "./Soak.ts"
 
 const kept = readFileSync(fileURLToPath(new URL("seeds.txt", import.meta.url)), "utf8")
@@ -31,16 +32,17 @@ it("holds in every seed that once failed", () => {
 it(`holds in ${seeds} seeds, most visitors get an answer, and runners of good faith do all that looks forged`, () => {
   let requests = 0
   let complete = 0
-  const situations = new Set<number>()
+  const situations = new Map<string, number>()
   for (let seed = 1; seed <= seeds; seed++) {
     const outcome = holds(seed)
     requests += outcome.requests
     complete += outcome.complete
-    for (const situation of outcome.situations) situations.add(situation)
+    for (const [name, times] of outcome.situations) situations.set(name, (situations.get(name) ?? 0) + times)
   }
   // Not a promise, but a sign that the simulation is of a system that works: many wishes cannot be fulfilled.
   assert.isAbove(complete / requests, 0.2)
-  assert.deepStrictEqual([...situations].sort(), [1, 2, 3, 4, 5, 6, 7, 8])
+  // Each in both dialects, and none of them parted a hub from its runner, lost an answer that had to come, or let a foreign one pass: nothing was violated.
+  assert.deepStrictEqual([...situations.keys()].sort(), [...situationNames].sort())
 }, 300_000)
 
 it("holds in one cluster for a thousand requests, and measures whatever could grow", () => {

@@ -6,6 +6,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { Effect, Fiber } from "effect"
 import { type Cluster, type LiveGateway, makeCluster, names, type Plan } from "./Cluster.ts"
+import { type Place, quickTalk } from "./Place.ts"
 import { inspectRest, looking, mishap, type Outcome, runWorld } from "./Simulation.ts"
 import { type Ledger, visitHttp, visitSocket } from "./Traffic.ts"
 import type { Lookout } from "./Watch.ts"
@@ -34,7 +35,8 @@ const plan: Plan = {
   crashes: true,
   drains: true,
   jumps: true,
-  outages: true
+  outages: true,
+  quiet: false
 }
 /** Mostly small, so that it is requests that are many and not bytes. */
 const sizes = [0, 1, 100, 100, 1_000, 3_000, 3_000, 10_000]
@@ -108,9 +110,10 @@ const life = Effect.fnUntraced(function* (
   const every = Math.max(1, Math.floor(requests / samplesTotal))
   for (let visit = 1; visit <= requests; visit++) {
     const entry = gateways[random.below(gateways.length)] as LiveGateway
-    const host = `${names[random.below(names.length)]}.localhost`
+    const name = names[random.below(names.length)] as string
     const asked = random.below(200) === 0 ? largeSizes : sizes
-    yield* Effect.forkScoped((random.below(4) === 0 ? visitSocket : visitHttp)(ledger, entry, host, visit, asked))
+    const place: Place = { name, sizes: asked, talk: quickTalk, rivet: false, record: undefined }
+    yield* Effect.forkScoped((random.below(4) === 0 ? visitSocket : visitHttp)(ledger, entry, place, visit))
     yield* Effect.sleep(random.below(paceMs))
     if (visit % every !== 0) continue
     const found = yield* measure(cluster, lookout, ledger)
@@ -122,7 +125,7 @@ const life = Effect.fnUntraced(function* (
   while (ledger.open > 0) yield* Effect.sleep(1_000)
   yield* Effect.sleep(180_000)
   world.note("rest")
-  yield* inspectRest(cluster, ledger)
+  yield* inspectRest(cluster, ledger, 0)
 })
 
 /** A table beside itself: its mean over the second quarter of the time and over the last, and the most it ever held. */

@@ -9,12 +9,13 @@ import { MemoryUpgrade, MemoryVisitor } from "../../src/testing/MemoryVisitor.ts
 import type { HeaderList } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
 import type { LiveGateway, Served } from "./Cluster.ts"
+import { bytesMax, type Place } from "./Place.ts"
+import type { Situations } from "./Situations.ts"
 import { forgedStatus } from "./Watch.ts"
 import type { World } from "./World.ts"
 
 // One whole turn of the pattern, longer than any body by as much as it takes to begin anywhere in it.
 const turn = 0x10000
-const bytesMax = 300_000
 const sheet = new Uint8Array(turn + bytesMax)
 for (let i = 0; i < sheet.length; i++) sheet[i] = (i * 11 + (i >> 8)) & 0xff
 // Visits differ by where on the sheet they begin, and no two beginnings look alike for long.
@@ -26,7 +27,8 @@ export const pattern = (visit: number, offset: number, length: number): Uint8Arr
   return sheet.subarray(begin, begin + length)
 }
 
-const follows = (visit: number, offset: number, data: Uint8Array): boolean =>
+/** Whether these are the bytes of one visit from `offset` on. */
+export const follows = (visit: number, offset: number, data: Uint8Array): boolean =>
   Buffer.compare(pattern(visit, offset, data.length), data) === 0
 
 const modes = ["whole", "streamed", "trailers", "echo", "fail", "hang", "return", "slow"] as const
@@ -118,18 +120,28 @@ const strayed = (headers: HeaderList, namespace: string, visit: number): string 
 export interface Ledger {
   readonly world: World
   readonly violate: (what: string) => void
-  /** A visitor who would wait for ever gives up after this long; where nothing is lost there is no reason to. */
-  patienceMs: number
+  /** The bus loses or reorders what it confirmed. */
+  lossy: boolean
   requests: number
   complete: number
   open: number
-  readonly situations: Set<number>
+  /** Nothing goes wrong but on the wires of runners. */
+  quiet: boolean
+  readonly situations: Situations
 }
 
+/** Whether what its runner said for a visit has to have come: nothing went wrong that could have kept it away. */
+const isOwed = ({ quiet }: Ledger, { record }: Place, visit: number, breaksBefore: number, left: boolean): boolean =>
+  quiet && record?.owes(visit, breaksBefore) === true && !left
+
+/** Where what was confirmed may be lost a visitor who would wait for ever gives up after this long; elsewhere there is no reason to. */
+const patienceMs = 60_000
 /** No visit may take longer, whatever befalls it. */
 const deadlineMs = 240_000
 /** One to an app that never answers: the gateway's own deadline, and what the way there and back may take. */
 const unansweredMs = limits.responseStartMs + 2 * limits.hubAnswerMs + 10_000
+/** How long a visitor hopes before it looks again whether it may. */
+const hopeMs = 60_000
 /** And none goes on for longer once its visitor has left: a hub that has not answered yet, and a slow bus. */
 const departureMs = 3 * limits.hubAnswerMs
 
@@ -140,6 +152,8 @@ const serve = Effect.fnUntraced(function* (
   options: {
     readonly what: string
     readonly deadlineMs: number
+    /** Whether the visitor may be waiting for what cannot come any more, and nobody can know: then it gives up. Asked now and then. */
+    readonly isHopeless: () => boolean
     readonly leaves: boolean
     readonly leave: () => void
     readonly work: Effect.Effect<void>
@@ -155,11 +169,16 @@ const serve = Effect.fnUntraced(function* (
     options.leave()
   }
   timers.push(
-    world.after(Math.min(ledger.patienceMs, options.deadlineMs), () => {
-      if (ledger.patienceMs >= options.deadlineMs) violate(`${what} did not end within its deadline`)
+    world.after(ledger.lossy ? patienceMs : options.deadlineMs, () => {
+      if (!ledger.lossy) violate(`${what} did not end within its deadline`)
       leave()
     })
   )
+  const hoping = () => {
+    if (options.isHopeless()) leave()
+    else timers.push(world.after(hopeMs, hoping))
+  }
+  timers.push(world.after(hopeMs, hoping))
   if (options.leaves) timers.push(world.after(world.random.below(2_000), leave))
   const served: Served = { fiber: yield* Effect.forkChild(options.work), leave }
   serving.add(served)
@@ -170,7 +189,7 @@ const serve = Effect.fnUntraced(function* (
 })
 
 /** What a visitor has received so far is the beginning of its own answer; the whole of it where the answer is complete. */
-const judge = (ledger: Ledger, namespace: string, wish: Wish, visitor: MemoryVisitor): void => {
+const judge = (ledger: Ledger, namespace: string, place: Place, wish: Wish, visitor: MemoryVisitor): void => {
   const { answer } = visitor
   const what = `visit ${wish.visit} (${wish.mode})`
   if (answer.status === forgedStatus) return ledger.violate(`${what} got a forged answer`)
@@ -186,22 +205,17 @@ const judge = (ledger: Ledger, namespace: string, wish: Wish, visitor: MemoryVis
   if (answer.state !== "complete") return
   ledger.complete++
   if (offset !== wish.bytes) ledger.violate(`${what} is complete with ${offset} of ${wish.bytes} bytes`)
-  if (wish.mode === "trailers" && answer.trailers.length === 0)
+  if (wish.mode === "trailers" && answer.trailers.length === 0 && !place.rivet)
     ledger.violate(`${what} is complete without its trailers`)
 }
 
-/** How much is asked for: now and then more than a window. */
-export const sizesOfAll: ReadonlyArray<number> = [0, 1, 100, 3_000, 70_000, bytesMax]
-
 /** One HTTP visit from its request to its end. */
-export const visitHttp = Effect.fnUntraced(function* (
-  ledger: Ledger,
-  entry: LiveGateway,
-  host: string,
-  visit: number,
-  sizes: ReadonlyArray<number> = sizesOfAll
-) {
+export const visitHttp = Effect.fnUntraced(function* (ledger: Ledger, entry: LiveGateway, place: Place, visit: number) {
   const { world } = ledger
+  const host = `${place.name}.localhost`
+  const { record, sizes } = place
+  const breaksBefore = record?.breaks ?? 0
+  let left = false
   const pick = <A>(from: ReadonlyArray<A>): A => from[world.random.below(from.length)] as A
   const mode = pick(modes)
   const wish: Wish = { visit, mode, bytes: pick(sizes) }
@@ -234,50 +248,94 @@ export const visitHttp = Effect.fnUntraced(function* (
   yield* serve(ledger, entry, {
     what: `visit ${visit} (${mode})`,
     deadlineMs: mode === "hang" ? unansweredMs : deadlineMs,
+    isHopeless: () => false,
     leaves: world.random.below(5) === 0,
-    leave: () => visitor.leave(),
+    leave: () => {
+      left = true
+      visitor.leave()
+    },
     work: entry.gateway.request(visitor.exchange)
   })
   world.note(`visit ${visit} ends ${visitor.answer.status} ${visitor.answer.state}`)
-  judge(ledger, entry.namespace, wish, visitor)
+  judge(ledger, entry.namespace, place, wish, visitor)
+  const { state, status } = visitor.answer
+  if (isOwed(ledger, place, visit, breaksBefore, left) && (status !== 200 || state !== "complete")) {
+    ledger.violate(`visit ${visit} (${mode}) was answered over a connection that stands, and got ${status}`)
+  }
 })
 
-/** Sends messages and expects each back, in order, until the app or the visitor closes. */
-const converse = Effect.fnUntraced(function* (ledger: Ledger, visit: number, bytes: number, socket: MessageSocket) {
+/** How a conversation over a WebSocket went. */
+interface Talk {
+  /** The visitor closed before it had heard everything. */
+  enough: boolean
+  receivedBytes: number
+}
+
+/**
+ * Sends messages and expects each back, in order, until the app or the visitor closes. `mayMiss`: whole messages may be missing, nothing else; where
+ * the bus reorders what it confirmed, they may also come in another order.
+ */
+const converse = Effect.fnUntraced(function* (
+  ledger: Ledger,
+  visit: number,
+  bytes: number,
+  place: Place,
+  socket: MessageSocket,
+  talk: Talk,
+  mayMiss: () => boolean
+) {
   const { world } = ledger
-  let received = 0
+  const { messagesMin, paceMs } = place.talk
+  const messageBytesMax = messagesMin === 1 ? 40_000 : Math.ceil(bytes / messagesMin)
+  const begins: Array<number> = []
   const sending = Effect.gen(function* () {
     for (let offset = 0; offset < bytes; ) {
-      const length = Math.min(bytes - offset, 1 + world.random.below(40_000))
+      const length = Math.min(bytes - offset, 1 + world.random.below(messageBytesMax))
+      begins.push(offset)
       socket.sendUnsafe(pattern(visit, offset, length), { binary: true, finish: true })
       offset += length
-      yield* Effect.sleep(world.random.below(60))
-      if (world.random.below(40) === 0) socket.closeUnsafe(1000, "enough")
+      yield* Effect.sleep(world.random.below(paceMs))
+      if (world.random.below(40) !== 0) continue
+      talk.enough = true
+      socket.closeUnsafe(1000, "enough")
     }
   })
   yield* Effect.forkChild(sending)
+  const receive = (data: Uint8Array) => {
+    let at: number | undefined = talk.receivedBytes
+    if (!follows(visit, at, data) && mayMiss()) {
+      at = begins.find((begin) => (begin > talk.receivedBytes || ledger.lossy) && follows(visit, begin, data))
+    }
+    if (at === undefined || !follows(visit, at, data)) {
+      ledger.violate(`socket ${visit}: wrong bytes after ${talk.receivedBytes}`)
+    }
+    talk.receivedBytes = (at ?? talk.receivedBytes) + data.length
+  }
   const receiving = Effect.forever(
     Effect.map(socket.pull, (batch) => {
-      for (const { data } of batch) {
-        if (!follows(visit, received, data)) ledger.violate(`socket ${visit}: wrong bytes after ${received}`)
-        received += data.length
-      }
+      for (const { data } of batch) receive(data)
     })
   )
   yield* Effect.ignore(receiving)
-  if (received === bytes) ledger.complete++
-  else if (received > bytes) ledger.violate(`socket ${visit} got ${received} of ${bytes} bytes back`)
+  if (talk.receivedBytes === bytes) ledger.complete++
+  else if (talk.receivedBytes > bytes)
+    ledger.violate(`socket ${visit} got ${talk.receivedBytes} of ${bytes} bytes back`)
 })
 
 /** One WebSocket visit from its handshake to its end. */
 export const visitSocket = Effect.fnUntraced(function* (
   ledger: Ledger,
   entry: LiveGateway,
-  host: string,
-  visit: number,
-  sizes: ReadonlyArray<number> = sizesOfAll
+  place: Place,
+  visit: number
 ) {
   const { world } = ledger
+  const host = `${place.name}.localhost`
+  const { record, sizes } = place
+  const breaksBefore = record?.breaks ?? 0
+  const mayMiss = () => place.rivet && ((record?.breaks ?? 0) > breaksBefore || ledger.lossy)
+  const talk: Talk = { enough: false, receivedBytes: 0 }
+  let left = false
   const bytes = sizes[world.random.below(sizes.length)] as number
   const visitor = new MemoryUpgrade({
     target: targetOf({ visit, mode: "echo", bytes }),
@@ -293,19 +351,28 @@ export const visitSocket = Effect.fnUntraced(function* (
   world.note(`socket ${visit} asks ${host} in ${entry.namespace} for ${bytes}`)
   const talking = Effect.flatMap(visitor.answered, (answer) => {
     if (answer._tag === "Refused") return Effect.void
-    // An error is told by an accepted socket that is closed at once; it carries no tag.
-    if (!answer.headers.some(([name]) => name === "x-visit")) return Effect.void
-    const astray = strayed(answer.headers, entry.namespace, visit)
+    // An error is told by an accepted socket that is closed at once; it carries no tag. Neither does any in Rivet's dialects: what is said over it tells.
+    const isTagged = answer.headers.some(([name]) => name === "x-visit")
+    if (!isTagged && !place.rivet) return Effect.void
+    const astray = isTagged ? strayed(answer.headers, entry.namespace, visit) : undefined
     if (astray !== undefined) ledger.violate(`socket ${visit} ${astray}`)
-    return converse(ledger, visit, bytes, answer.socket)
+    return converse(ledger, visit, bytes, place, answer.socket, talk, mayMiss)
   })
   yield* Effect.forkChild(talking)
   yield* serve(ledger, entry, {
     what: `socket ${visit}`,
     deadlineMs,
+    isHopeless: mayMiss,
     leaves: world.random.below(4) === 0,
-    leave: () => visitor.leave(),
+    leave: () => {
+      left = true
+      visitor.leave()
+    },
     work: entry.gateway.upgrade(visitor.upgrade)
   })
   world.note(`socket ${visit} ends`)
+  const isExcused = talk.enough || record?.parted.has(visit) === true || record?.breaks !== breaksBefore
+  if (talk.receivedBytes !== bytes && !isExcused && isOwed(ledger, place, visit, breaksBefore, left)) {
+    ledger.violate(`socket ${visit} got ${talk.receivedBytes} of ${bytes} bytes back, over a connection that stands`)
+  }
 })

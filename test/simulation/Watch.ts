@@ -13,42 +13,15 @@ import {
   showRoute,
   type Uplink
 } from "../../src/tunnel/Envelope.ts"
-import type { RequestFrame, ResponseFrame } from "../../src/tunnel/Frame.ts"
+import type { ResponseFrame } from "../../src/tunnel/Frame.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
+import { ActorRoutes } from "./ActorRoutes.ts"
 import { RouteModel } from "./RouteModel.ts"
+import { declined, ends, opens, ownWord } from "./Truth.ts"
 import type { World } from "./World.ts"
 
 /** How forged frames are known, wherever they turn up: no honest app answers with it. */
 export const forgedStatus = 299
-
-// The truth tables of beginnings and ends, written down once more: the code under test has its own.
-const opens: { readonly [Tag in RequestFrame["_tag"]]: boolean } = {
-  RequestStart: true,
-  RequestChunk: false,
-  RequestTrailers: false,
-  RequestAbort: false,
-  WebSocketOpen: true,
-  WebSocketMessage: false,
-  WebSocketClose: false,
-  Credit: false
-}
-const ends = (frame: ResponseFrame): boolean =>
-  frame._tag === "ResponseAbort" ||
-  frame._tag === "ResponseTrailers" ||
-  frame._tag === "WebSocketClose" ||
-  (frame._tag === "ResponseChunk" && frame.finish) ||
-  (frame._tag === "ResponseStart" && !frame.streamed)
-
-/** What hubs say in their own name once nobody holds the route any more. */
-const ownWords = new Set([
-  "the runner left before it saw the request",
-  "the runner went away and did not come back",
-  "the runner's queue is full",
-  "the request cannot be encoded for its runner",
-  "the hub could not say that it took the request"
-])
-const declined = "the runner went on without this stream"
-const ownWord = ({ frame }: Uplink) => frame._tag === "ResponseAbort" && ownWords.has(frame.message)
 
 const stranger = SessionId.make("0".repeat(32))
 /** A relay waits 20 ms after the first failed publish, and twice as long after each further one. */
@@ -92,6 +65,7 @@ export class HubWatch {
   private readonly violate: (what: string) => void
   /** Opening frames that the bus brought and that no route was issued for yet. */
   private readonly openings = new Map<string, { count: number; at: number }>()
+  private readonly actors: ActorRoutes
   /** Routes in Closing. */
   private readonly endings = new Map<string, Ending>()
   /** Frames that store and model let through. Nothing else may be published, but what a hub says in its own name. */
@@ -111,6 +85,7 @@ export class HubWatch {
     this.lookout = lookout
     this.world = lookout.world
     this.model = new RouteModel(bounds)
+    this.actors = new ActorRoutes(lookout.world)
     this.violate = (what) => lookout.violate(`${label}: ${what}`)
   }
 
@@ -225,6 +200,7 @@ export class HubWatch {
       if (verdict === "Admitted" || verdict === "Ending") {
         admitted.push(answer)
         this.admitted.add(answer)
+        this.actors.answered(route, frame)
       } else {
         refused.push(answer)
         reasons.push(verdict)
@@ -256,8 +232,9 @@ export class HubWatch {
     const shown = showRoute(key)
     this.world.note(`${this.label} issue ${shown} to ${owner.slice(0, 4)}: ${outcome}`)
     const opening = this.openings.get(shown)
-    if (opening === undefined) this.violate(`asks for ${shown}, and no opening frame of it came`)
-    else if (--opening.count === 0) this.openings.delete(shown)
+    if (opening === undefined) {
+      if (!this.actors.lasts(key)) this.violate(`asks for ${shown}, and no opening frame of it came`)
+    } else if (--opening.count === 0) this.openings.delete(shown)
     if (!this.generations.has(owner)) this.violate(`issues ${shown} to ${owner.slice(0, 4)}, which is not here`)
     if (outcome !== "Issued") return
     const owners = this.holders.get(shown)?.owners ?? []
@@ -295,7 +272,11 @@ export class HubWatch {
         Effect.map(
           inner.subscribe(subject, deliveries),
           Stream.map((envelope: Envelope) => {
-            if (envelope._tag === "Downlink" && opens[envelope.frame._tag]) this.mayIssue(envelope.route)
+            if (envelope._tag === "Downlink" && opens[envelope.frame._tag]) {
+              this.mayIssue(envelope.route)
+              this.actors.opened(envelope)
+            }
+            if (envelope._tag === "Wake") this.actors.asleep(envelope.route)
             if (envelope._tag === "RouteAnswer") this.onAnswer(envelope)
             return envelope
           })
@@ -329,11 +310,16 @@ export class HubWatch {
     this.lookout.lawful.set(uplink, this.namespace)
     if (this.admitted.has(uplink)) return
     if (session === "" && frame._tag === "ResponseAbort") return
+    // In time, while the actor of a stream that was asked for is being started; of a socket that failed while it fell asleep.
+    const isFirstWord = session === "" && frame._tag === "Credit" && frame.bytes === 0
+    if (isFirstWord && this.actors.wasAsked(route)) return
     // Said for a session that moved, of streams that it may have been granted: only where it was does its gateway listen.
     if (frame._tag === "ResponseAbort" && frame.message === declined) return
     // A hub's first Credit says who took the stream; it may come after a quick answer. Its own last words may come after much more.
     const held = this.holders.get(showRoute(route))?.owners.includes(session) === true
     if (held && (frame._tag === "Credit" || ownWord(uplink))) return
+    const failedAsleep = frame._tag === "WebSocketClose" && frame.code === 1011 && frame.reason === ""
+    if (held && failedAsleep && this.actors.lasts(route)) return
     this.lookout.lawful.delete(uplink)
     this.violate(`passes ${frame._tag} of ${session.slice(0, 4)} on ${showRoute(route)}, which the model did not admit`)
   }
@@ -388,7 +374,7 @@ export class HubWatch {
 
   /** Forgets opening frames for which no route was wanted, and who held routes long ago. */
   tidy(): void {
-    for (const book of [this.openings, this.holders]) {
+    for (const book of [this.openings, this.holders, this.actors.book]) {
       for (const [shown, { at }] of book) {
         if (this.world.nowMs - at <= memoryMs) break
         book.delete(shown)
