@@ -562,7 +562,7 @@ describe("a hub that drains", () => {
       const [near, far] = pair({ protocol: "rivet" })
       let begun = false
       // Its close takes its time: what is under way meanwhile arrives.
-      const slow = { ...far, closeUnsafe: () => void (begun = true) }
+      const slow = Object.assign(far, { closeUnsafe: () => void (begun = true) })
       yield* Effect.forkScoped(
         hub.accept(slow, { token: Option.none(), remoteAddress: "", rivetQuery: queryOf({ version: 7 }) })
       )

@@ -288,12 +288,12 @@ describe("what is held of a session", () => {
   it("is bounded in routes: one more is refused at once, and fits where another was refused", () => {
     const { strays } = make()
     for (let n = 0; n < limits.sessionRoutesAskedMax; n++) assert.isTrue(strays.hold(route(n), ack(1), 0))
-    assert.isFalse(strays.hold(route(-1), ack(1), 0))
+    assert.isFalse(strays.hold(route(0xffff_ffff), ack(1), 0))
     assert.lengthOf(strays.takeUnasked(), limits.sessionRoutesAskedMax)
     assert.lengthOf(strays.takeUnasked(), 0)
     strays.refuse(route(0))
-    assert.isTrue(strays.hold(route(-1), ack(1), 0))
-    assert.deepStrictEqual(strays.takeUnasked(), [route(-1)])
+    assert.isTrue(strays.hold(route(0xffff_ffff), ack(1), 0))
+    assert.deepStrictEqual(strays.takeUnasked(), [route(0xffff_ffff)])
   })
 
   it("is bounded in frames of one WebSocket, which is then not this runner's to go on with", () => {
