@@ -26,23 +26,37 @@ export interface Subject extends Standing {
 
 const pidsOf = (subject: Subject) => ProcessTree.withDescendants(subject.tunnel.map(({ pid }) => pid))
 
+/** How often the tunnel's processes have had their NATS server confirm something; undefined where there is none. */
+const flushesOf = async ({ tunnel }: Subject): Promise<number | undefined> => {
+  const counted = tunnel.flatMap(({ flushes }) => (flushes === undefined ? [] : [flushes()]))
+  return counted.length === 0 ? undefined : (await Promise.all(counted)).reduce((sum, one) => sum + one)
+}
+
+/** What a piece of work cost, and what was counted on the way. */
+export interface Costing {
+  readonly cost: Cost
+  readonly operations: number
+  readonly seconds: number
+  readonly counted: Readonly<Record<string, number>>
+}
+
 /** Does the work and counts what it costs; `work` tells how many operations it was. */
-export const costing = async (
-  subject: Subject,
-  work: () => Promise<number>
-): Promise<{ readonly cost: Cost; readonly operations: number; readonly seconds: number }> => {
+export const costing = async (subject: Subject, work: () => Promise<number>): Promise<Costing> => {
   const tunnel = pidsOf(subject)
   const times = () => [
     ProcessTree.processorNs(tunnel),
     ProcessTree.processorNs([subject.app.pid]),
     ProcessTree.ownProcessorNs()
   ]
+  const flushesBefore = await flushesOf(subject)
   const before = times()
   const start = performance.now()
   const operations = await work()
   const seconds = (performance.now() - start) / 1000
   const [inTunnel, inApp, inLoad] = times().map((ns, i) => (ns - (before[i] as number)) / 1000 / operations)
-  return { cost: { tunnel: inTunnel ?? 0, app: inApp ?? 0, load: inLoad ?? 0 }, operations, seconds }
+  const flushes = (await flushesOf(subject)) ?? 0
+  const counted = flushesBefore === undefined ? {} : { "flushes of each": (flushes - flushesBefore) / operations }
+  return { cost: { tunnel: inTunnel ?? 0, app: inApp ?? 0, load: inLoad ?? 0 }, operations, seconds, counted }
 }
 
 /** Memory of a tunnel's processes. */

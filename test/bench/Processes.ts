@@ -30,6 +30,8 @@ export interface Running {
   readonly pid: number
   /** Absent where it is not of Node. */
   readonly gauge?: () => Promise<Gauge>
+  /** How often it has had its NATS server confirm what it said; absent where it says nothing to one. */
+  readonly flushes?: () => Promise<number>
   /** Asks it to end, and waits until it has. */
   readonly stop: () => Promise<void>
 }
@@ -179,9 +181,13 @@ export const startNode = (
 export const startServe = Effect.fnUntraced(function* (label: string, options: NodeOptions, nats?: string) {
   const shared = nats === undefined ? [] : ["--nats", nats]
   const args = ["serve", "--port", "0", "--admin-port", "0", ...shared]
-  const ready = /listening on http:\/\/127\.0\.0\.1:(\d+)/
+  const ready = /listening on http:\/\/127\.0\.0\.1:(\d+)\n.* on (http:\S+)/
   const { match, ...process } = yield* startNode(label, "../../src/cli/main.ts", args, ready, options)
-  return { ...process, port: Number(match[1]) }
+  const flushes = async () => {
+    const page = await (await fetch(`${match[2]}/metrics`)).text()
+    return Number(/^wayleave_bus_flushes_total\S* (\d+)/m.exec(page)?.[1] ?? 0)
+  }
+  return { ...process, port: Number(match[1]), ...(nats === undefined ? {} : { flushes }) }
 })
 
 /** The name that visitors reach the app by. */

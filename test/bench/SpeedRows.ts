@@ -25,12 +25,12 @@ export const requests =
       ...options
     } as const
     let result: Awaited<ReturnType<typeof wrk>> | undefined
-    const { cost } = await costing(subject, async () => {
+    const { cost, counted } = await costing(subject, async () => {
       result = await wrk(subject.place, whole)
       return result.good
     })
     const { good, p50Ms, p99Ms, seconds: took } = result as NonNullable<typeof result>
-    return { value: good / took, cost, more: { "p50 ms": p50Ms, "p99 ms": p99Ms } }
+    return { value: good / took, cost, more: { "p50 ms": p50Ms, "p99 ms": p99Ms, ...counted } }
   }
 
 /** A small GET over so many connections. */
