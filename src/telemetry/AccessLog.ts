@@ -51,23 +51,20 @@ export const lineOf = (start: StreamStart, end: StreamEnd): AccessLine => ({
 
 // A visitor writes method and target; a line break in one would forge a line of ours.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this replaces.
-const control = /[\u0000-\u0020\u007f-\u009f\u2028\u2029]/g
-const word = (text: string): string => (text === "" ? "-" : text.replace(control, "·"))
+const control = /[\u0000-\u0020\u007f-\u009f\u2028\u2029]/
+const everyControl = new RegExp(control, "g")
+const word = (text: string): string => {
+  if (text === "") return "-"
+  return control.test(text) ? text.replace(everyControl, "·") : text
+}
 
 /** One line of words: who, what, how it ended, how long, how much. */
-export const show = (line: AccessLine): string =>
-  [
-    word(line.remoteAddress),
-    word(line.name),
-    word(line.kind === "websocket" ? "WEBSOCKET" : line.method),
-    word(line.path),
-    line.status === 0 ? "-" : line.status,
-    line.outcome,
-    `${line.durationMs}ms`,
-    `up=${line.bytesUp}`,
-    `down=${line.bytesDown}`,
-    line.requestId
-  ].join(" ")
+export const show = (line: AccessLine): string => {
+  const what = line.kind === "websocket" ? "WEBSOCKET" : word(line.method)
+  const who = `${word(line.remoteAddress)} ${word(line.name)} ${what} ${word(line.path)}`
+  const how = `${line.status === 0 ? "-" : line.status} ${line.outcome} ${line.durationMs}ms`
+  return `${who} ${how} up=${line.bytesUp} down=${line.bytesDown} ${line.requestId}`
+}
 
 /** Writes through Effect's logger: `json` puts the fields into annotations, otherwise they stand in the message. */
 export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamObserver> =>
