@@ -42,3 +42,5 @@ export const standardOutput = new Lines(
   }
 )
 process.once("exit", () => standardOutput.flush())
+// A reader that goes away, a log collector that is restarted say, takes its lines with it and not the process.
+process.stdout.on("error", () => {})
