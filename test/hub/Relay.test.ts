@@ -211,6 +211,101 @@ describe("the order of things", () => {
   })
 })
 
+describe("frames of a route that nobody holds", () => {
+  const chunk: ResponseFrame = { _tag: "ResponseChunk", body: new Uint8Array(1), finish: false }
+  const unknownKey = { gatewayId: 1, requestId: 77 }
+  const otherUnknown = { gatewayId: 2, requestId: 78 }
+
+  it.effect("are offered to whoever may keep them, in order, and refused unless he does; no others are", () => {
+    const published: Array<Publish> = []
+    return Effect.gen(function* () {
+      const routes = yield* RouteStore
+      yield* routes.adopt(claimant)
+      yield* routes.issue(key, owner)
+      yield* routes.issue(neighbourKey, stranger)
+      const relay = yield* makeRelay("default")
+      const offered: Array<Uplink> = []
+      const keep = (stray: Uplink) => {
+        offered.push(stray)
+        return stray.route === unknownKey
+      }
+      const [first, mine, foreign, second, other] = [
+        uplink(chunk, unknownKey),
+        uplink(chunk),
+        uplink(chunk, neighbourKey),
+        { ...uplink(chunk, unknownKey), index: 1 },
+        uplink(chunk, otherUnknown)
+      ] as const
+      const relayed = yield* relay(claimant, [first, mine, foreign, second, other], keep)
+      assert.deepStrictEqual(offered, [first, second, other])
+      assert.deepStrictEqual(
+        relayed.refused.map(({ answer, reason }) => [answer, reason]),
+        [
+          [foreign, "Foreign"],
+          [other, "Unknown"]
+        ]
+      )
+      assert.deepStrictEqual(
+        published.map(({ envelopes }) => envelopes),
+        [[mine]]
+      )
+    }).pipe(Effect.provide(Layer.merge(layerMemory, notingBus(published))))
+  })
+})
+
+describe("a batch that cannot be published", () => {
+  const chunk: ResponseFrame = { _tag: "ResponseChunk", body: new Uint8Array(1), finish: false }
+  const end: ResponseFrame = { _tag: "ResponseAbort", code: "cancelled", message: "" }
+  const count = (metric: Metric.Metric<number, Metric.CounterState<number>>) =>
+    Effect.map(Metric.value(metric), (state) => state.count)
+  const ready = Effect.gen(function* () {
+    const routes = yield* RouteStore
+    yield* routes.adopt(claimant)
+    yield* routes.issue(key, owner)
+    yield* routes.issue(neighbourKey, owner)
+    return yield* makeRelay("default")
+  })
+
+  it.effect("is not tried again in parts where it was no frame's fault", () => {
+    let tries = 0
+    const bus = busThat((subject) =>
+      Effect.suspend(() =>
+        ++tries > limits.publishAttempts ? Effect.void : Effect.fail(new BusError({ subject, reason: "Full" }))
+      )
+    )
+    return Effect.gen(function* () {
+      const relay = yield* ready
+      const relaying = yield* Effect.forkChild(relay(claimant, [uplink(end), uplink(end, neighbourKey)]))
+      yield* TestClock.adjust("1 minute")
+      const relayed = yield* Fiber.join(relaying)
+      assert.deepStrictEqual([relayed.ended, relayed.broken], [[], [key, neighbourKey]])
+      assert.strictEqual(tries, limits.publishAttempts)
+    }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
+
+  it.effect("because of one frame goes in parts by route, each in order, and is counted by what became of them", () => {
+    const published: Array<ReadonlyArray<Envelope>> = []
+    const bus = busThat((subject, envelopes) =>
+      Effect.suspend(() => {
+        const impossible = envelopes.some((envelope) => (envelope as Uplink).index === 13)
+        if (impossible) return Effect.fail(new BusError({ subject, reason: "Unsendable" }))
+        published.push(envelopes)
+        return Effect.void
+      })
+    )
+    return Effect.gen(function* () {
+      const relay = yield* ready
+      const before = [yield* count(HubMetrics.framesPublished), yield* count(HubMetrics.publishesFailed)] as const
+      const whole = [uplink(chunk, neighbourKey), uplink(end, neighbourKey)]
+      const relayed = yield* relay(claimant, [whole[0] as Uplink, { ...uplink(chunk), index: 13 }, whole[1] as Uplink])
+      assert.deepStrictEqual([relayed.ended, relayed.broken], [[neighbourKey], [key]])
+      assert.deepStrictEqual(published, [whole])
+      assert.strictEqual((yield* count(HubMetrics.framesPublished)) - before[0], 2)
+      assert.strictEqual((yield* count(HubMetrics.publishesFailed)) - before[1], 1)
+    }).pipe(Effect.provide(Layer.merge(layerMemory, bus)))
+  })
+})
+
 describe("a relay", () => {
   const chunk: ResponseFrame = { _tag: "ResponseChunk", body: new Uint8Array(1), finish: false }
   const end: ResponseFrame = { _tag: "ResponseAbort", code: "cancelled", message: "" }

@@ -40,6 +40,18 @@ describe("a map by id", () => {
     assert.strictEqual(map.room, 16)
   })
 
+  it("is half full at most, and gives room back once less than an eighth is used", () => {
+    const map = new IdMap<number>()
+    for (let id = 0; id < 8; id++) map.set(id, id)
+    assert.strictEqual(map.room, 16)
+    map.set(8, 8)
+    assert.strictEqual(map.room, 32)
+    for (let id = 0; id < 5; id++) map.delete(id)
+    assert.deepStrictEqual([map.size, map.room], [4, 32])
+    map.delete(5)
+    assert.deepStrictEqual([map.size, map.room], [3, 16])
+  })
+
   it("tells what there was when it was asked, however it changes meanwhile", () => {
     const map = new IdMap<string>()
     for (const id of [1, 2, 3]) map.set(id, `${id}`)
