@@ -25,7 +25,7 @@ export interface OpeningParts {
 
 const nobody = (error: BusError) => error.reason === "NoResponders"
 
-/** Publishes a stream's opening frame. Fails where nobody took it; a hub may have it all the same, unless nobody was there. */
+/** Publishes a stream's opening frame. Fails where no hub is known to have it; one that has it all the same, and has not spoken yet, is told when it does. */
 export const publishOpening = (
   { bus, gatewayId, lately, namespace, nowMs }: OpeningParts,
   { name, subject }: Admitted,
@@ -60,5 +60,11 @@ export const publishOpening = (
       })
     })
 
-  return Effect.catchIf(anywhere, nobody, (error) => again(nowMs() + limits.askAgainMs, error))
+  /** What is reported as lost has arrived where a hub has spoken for the stream meanwhile: it goes on there, or ends there with a last word. */
+  const unlessTaken = (error: BusError) => (link.pin.hub === undefined ? Effect.fail(error) : Effect.void)
+
+  return Effect.catch(anywhere, (error) => {
+    const failed = nobody(error) ? again(nowMs() + limits.askAgainMs, error) : Effect.fail(error)
+    return Effect.catch(failed, unlessTaken)
+  })
 }

@@ -1,6 +1,6 @@
 /** What a gateway does where nobody listens for a name: whose runner is away for a moment, whose hub was lost, and that was never there. */
-import { assert, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope, Stream } from "effect"
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Layer, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { BusError, MessageBus } from "../../src/bus/MessageBus.ts"
 import * as Subject from "../../src/bus/Subject.ts"
@@ -155,3 +155,57 @@ it.effect("who waits for a runner's return is asked only where nobody has a runn
     )
   }).pipe(Effect.scoped, Effect.provide(gatewayAlone()))
 )
+
+describe("an opening frame that arrived, and is reported as lost once its hub has spoken", () => {
+  /** Hands each opening frame over, and says that it is lost when the test says so. */
+  const lostLater = Effect.gen(function* () {
+    const told = yield* Deferred.make<void>()
+    const bus = changedBus((real) => (subject, envelopes, delivery) => {
+      const arrives = real(subject, envelopes, delivery)
+      if (subject !== Subject.ofName("default", "web")) return arrives
+      const lost = Effect.fail(new BusError({ subject, reason: "Disconnected" }))
+      return Effect.andThen(arrives, Effect.andThen(Deferred.await(told), lost))
+    })
+    return {
+      told: Deferred.succeed(told, undefined),
+      layer: gatewayLayer().pipe(Layer.provide(layerNoop), Layer.provideMerge(bus))
+    }
+  })
+
+  it.effect("is a request that goes on", () =>
+    Effect.gen(function* () {
+      const { layer, told } = yield* lostLater
+      yield* Effect.gen(function* () {
+        const hub = yield* fakeHub("web", "h1")
+        const { visitor } = yield* visit({ method: "POST" })
+        const app = yield* hub.next
+        yield* settle
+        yield* told
+        yield* settle
+        yield* app.reply(head(false, "taken"))
+        assert.strictEqual((yield* visitor.received).status, 200)
+        assert.strictEqual(visitor.text, "taken")
+        assert.deepStrictEqual(yield* app.pending, [])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("is a WebSocket that goes on, and whose close its hub hears of", () =>
+    Effect.gen(function* () {
+      const { layer, told } = yield* lostLater
+      yield* Effect.gen(function* () {
+        const hub = yield* fakeHub("web", "h1")
+        const { visitor } = yield* visitUpgrade()
+        const app = yield* hub.next
+        yield* settle
+        yield* told
+        yield* settle
+        yield* app.reply({ _tag: "WebSocketOpen", headers: [], canHibernate: false })
+        const answer = yield* visitor.answered
+        assert.strictEqual(answer._tag, "Accepted")
+        visitor.leave()
+        assert.strictEqual((yield* app.next)._tag, "WebSocketClose")
+      }).pipe(Effect.provide(layer))
+    })
+  )
+})

@@ -116,7 +116,7 @@ export class Strays {
 
   /** Refuses what has waited as long as a wake may take. */
   sweep(nowMs: number): void {
-    for (const { route, untilMs } of [...this.held.values()]) if (nowMs >= untilMs) this.refuse(route)
+    for (const { route, untilMs } of this.held.values()) if (nowMs >= untilMs) this.refuse(route)
   }
 
   /** The session is over. */
