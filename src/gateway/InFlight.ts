@@ -130,7 +130,7 @@ export class InFlight {
           break
         }
         case "SessionLeaving":
-          for (const route of envelope.routes) this.find(route)?.hold(envelope.session)
+          for (const route of envelope.routes) this.find(route)?.pin.hold(envelope)
           onQuestion(envelope)
           break
         case "RouteQuestion":

@@ -278,11 +278,6 @@ export class StreamLink implements Due {
     this.wake()
   }
 
-  /** The session is about to go on elsewhere: what goes down waits for its next hub. */
-  hold(session: string): void {
-    this.pin.hold(session)
-  }
-
   /** The session went on elsewhere, and the hub that says so has let go of it. */
   moved(session: string, generation: number): void {
     if (this.pin.expect(session, generation)) this.lose()

@@ -5,7 +5,7 @@
  * A hub that is gone, or has let go of the session, does not end the stream yet: a runner needs a moment to reach another, which then asks for it.
  */
 import type { Subject } from "../bus/Subject.ts"
-import type { RouteQuestion, Uplink } from "../tunnel/Envelope.ts"
+import type { RouteQuestion, SessionLeaving, Uplink } from "../tunnel/Envelope.ts"
 
 /** What an uplink is to the stream. `Fenced`: of its session, over a connection that a newer one has replaced. */
 export type Standing = "Current" | "Fenced" | "Foreign"
@@ -100,9 +100,12 @@ export class StreamPin {
     return "Moved"
   }
 
-  /** The hub is about to be left by the session: nothing goes down until another hub claims the stream, or this one is gone. */
-  hold(session: string): void {
-    if (this.session === session) this.held = true
+  /**
+   * The hub is about to be left by the session: nothing goes down until another hub claims the stream, or this one is gone. A hub that says so after
+   * another has the stream, or says it again, is believed no more: nobody would claim the stream a second time.
+   */
+  hold({ replyTo, session }: SessionLeaving): void {
+    if (this.session === session && this.hub === replyTo) this.held = true
   }
 
   /** The hub may be written to: it has been told, or there is no better one. */

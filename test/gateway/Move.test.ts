@@ -294,6 +294,26 @@ describe("a hub that lets go of a session because that is elsewhere", () => {
     }).pipe(Effect.provide(gatewayAlone()))
   )
 
+  it.effect("and says so after the next hub has the stream, or again, holds nothing up there", () =>
+    Effect.gen(function* () {
+      const hub = yield* fakeHub()
+      const visitor = yield* visit()
+      const app = yield* hub.next
+      yield* settle
+      const leaving: Envelope = { _tag: "SessionLeaving", replyTo: hub.hub, session, routes: [app.opening.route] }
+      yield* publish(app, leaving)
+      const other = yield* elsewhere()
+      assert.isTrue(yield* other.granted(app))
+      yield* settle
+      yield* publish(app, leaving)
+      visitor.leave()
+      const last = yield* Queue.take(other.heard)
+      assert.deepInclude((last as { frame: object }).frame, { _tag: "RequestAbort", code: "cancelled" })
+      yield* settle
+      assert.strictEqual(yield* Gateway.use((gateway) => gateway.streams), 0)
+    }).pipe(Effect.provide(gatewayAlone()))
+  )
+
   it.effect("and is gone before it has let go is noticed all the same: the visitor is answered", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()

@@ -12,8 +12,8 @@ export const actorsName = "pool"
 
 /** Those of one hub. */
 export class ActorRoutes {
-  /** `lasts`: the app has said that its WebSocket can hibernate, or its gateway that it sleeps. */
-  readonly book = new Map<string, { lasts: boolean; readonly at: number }>()
+  /** `lasts`: the app has said that its WebSocket can hibernate, or its gateway that it sleeps. `woken`: a wake came that has led to nothing yet. */
+  readonly book = new Map<string, { lasts: boolean; woken: boolean; readonly at: number }>()
   private readonly world: World
 
   constructor(world: World) {
@@ -25,9 +25,16 @@ export class ActorRoutes {
     return this.book.has(showRoute(route))
   }
 
-  /** Whether it may be issued again. */
+  /** Whether it may be issued again. A wake may come while the end of what was before is still on its way up. */
   lasts(route: RouteKey): boolean {
-    return this.book.get(showRoute(route))?.lasts === true
+    const known = this.book.get(showRoute(route))
+    return known?.lasts === true || known?.woken === true
+  }
+
+  /** It was. */
+  issued(route: RouteKey): void {
+    const known = this.book.get(showRoute(route))
+    if (known !== undefined) known.woken = false
   }
 
   /** An opening frame came. */
@@ -49,6 +56,6 @@ export class ActorRoutes {
   }
 
   private note(route: RouteKey, lasts: boolean): void {
-    this.book.set(showRoute(route), { lasts, at: this.world.nowMs })
+    this.book.set(showRoute(route), { lasts, woken: lasts, at: this.world.nowMs })
   }
 }

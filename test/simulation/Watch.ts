@@ -237,6 +237,7 @@ export class HubWatch {
     } else if (--opening.count === 0) this.openings.delete(shown)
     if (!this.generations.has(owner)) this.violate(`issues ${shown} to ${owner.slice(0, 4)}, which is not here`)
     if (outcome !== "Issued") return
+    this.actors.issued(key)
     const owners = this.holders.get(shown)?.owners ?? []
     owners.push(owner)
     this.holders.delete(shown)

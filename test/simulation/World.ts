@@ -198,16 +198,23 @@ export class World {
       nextDoubleUnsafe: this.chance
     }
     const budget = new Scheduler.MixedScheduler()
-    // In a real process the budget of a fiber may run out anywhere; here it does so all the time.
-    const preempted = () => {
+    // In a real process the budget of a fiber may run out anywhere, and sockets are read before it goes on; here it does so all the time.
+    let isPreempted = false
+    const preempt = () => {
       if (this.opsLeft-- > 0) return false
       this.opsLeft = this.random.below(60)
+      isPreempted = true
       return true
+    }
+    const scheduleTask = (task: () => void) => {
+      if (isPreempted) this.after(this.random.below(3), task)
+      else this.soon(task)
+      isPreempted = false
     }
     const scheduler: Scheduler.Scheduler = {
       executionMode: "async",
-      shouldYield: this.preempts ? preempted : (fiber) => budget.shouldYield(fiber),
-      makeDispatcher: () => ({ scheduleTask: this.soon, flush: () => {} })
+      shouldYield: this.preempts ? preempt : (fiber) => budget.shouldYield(fiber),
+      makeDispatcher: () => ({ scheduleTask, flush: () => {} })
     }
     // The end of a turn is when everything that was ready has been read; a little later is as good.
     const turn = (task: () => void) => void this.after(0, task)
