@@ -145,7 +145,7 @@ export const makeActorStreams = (
   }
 
   /** Gives a socket that sleeps to its actor's runner. `false`: that generation ended while the socket was waited for. */
-  const attach = Effect.fnUntraced(function* (socket: LastingSocket, { host, placement }: Hosted) {
+  const attach = Effect.fnUntraced(function* (asked: Wake, socket: LastingSocket, { host, placement }: Hosted) {
     const { stream } = socket
     const { actorId, generation } = placement
     const isGone = () => lasting.get(stream.route) !== socket
@@ -155,6 +155,14 @@ export const makeActorStreams = (
     // Whoever has it still does not let go: its gateway asks again.
     if (!(yield* lasting.awaitSleep(socket, limits.lastingSocketMs)) || isGone()) return true
     if (control.generationUnsafe(host.session.id, actorId) !== generation) return false
+    const { starts, strays, wire } = host.peer
+    if (wire.namesSockets && starts.isWritten(placement) && stream.actor.generation !== generation) {
+      // Its gateway asked too late for this start to name it: the runner has thrown away what it knew of it.
+      lasting.forget(socket)
+      strays.refuse(stream.route)
+      yield* downlink.refuse(asked, "actor_stopped", "the actor began anew before its WebSocket was asked for")
+      return true
+    }
     if (yield* lasting.attach(socket, host, generation)) host.peer.enlist(stream)
     return true
   })
@@ -166,7 +174,7 @@ export const makeActorStreams = (
       Effect.sync(() => abortCode(error) === "actor_not_found" && lasting.forget(socket))
     )
     return whileWaiting(asked, finding, (found) =>
-      Effect.flatMap(attach(socket, found), (isDone) =>
+      Effect.flatMap(attach(asked, socket, found), (isDone) =>
         isDone || attempts === 1 ? Effect.void : bringBack(asked, socket, attempts - 1)
       )
     )

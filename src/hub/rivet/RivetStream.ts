@@ -31,6 +31,9 @@ export interface StreamActor {
   readonly generation: number
 }
 
+/** Of a stream that no generation has had here. */
+const noGeneration = -1
+
 /** What the streams of one session hold together: of requests, and of answers. */
 export interface SessionHeld {
   readonly requests: HeldBytes
@@ -89,7 +92,7 @@ export class RivetStream {
   /** A WebSocket that a gateway knows as asleep, and nobody here remembers. */
   static asleep(route: RouteKey, actorId: string): RivetStream {
     const nothing: SessionHeld = { requests: { bytes: 0 }, answers: { bytes: 0 } }
-    const stream = new RivetStream(route, "websocket", { actorId, generation: 0 }, nothing)
+    const stream = new RivetStream(route, "websocket", { actorId, generation: noGeneration }, nothing)
     stream.accepted = stream.canHibernate = stream.parked = true
     return stream
   }

@@ -106,6 +106,11 @@ export class RivetWire {
     return this.version?.mark === 2
   }
 
+  /** Whether the start of an actor names the WebSockets that go on: its runner throws away all others. */
+  get namesSockets(): boolean {
+    return (this.version?.version ?? 0) >= 3
+  }
+
   /** From now on this socket is written to, in this version. What waits leaves with `flush`. */
   attach(socket: MessageSocket, version: RivetVersion): void {
     this.socket = socket

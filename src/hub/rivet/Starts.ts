@@ -26,11 +26,16 @@ export class Starts {
     this.written.clear()
   }
 
+  /** Whether the start of this generation was written. */
+  isWritten({ actorId, generation }: StreamActor): boolean {
+    return this.written.get(actorId) === generation
+  }
+
   /** Waits until the start of this generation was written, for as long as that takes. */
   awaitWritten({ actorId, generation }: StreamActor): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       const look = () => {
-        if (this.written.get(actorId) === generation) resume(Effect.void)
+        if (this.isWritten({ actorId, generation })) resume(Effect.void)
       }
       look()
       const others = this.waiting.get(actorId) ?? new Set()

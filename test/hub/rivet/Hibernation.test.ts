@@ -188,6 +188,25 @@ describe.each(hibernating)("version %i: a WebSocket that can hibernate", (versio
 })
 
 describe.each(listing)("version %i: an actor that starts", (version) => {
+  scenario(
+    "has thrown away what it was not told of: a gateway that asks for that later hears that it is over",
+    (twin) =>
+      Effect.gen(function* () {
+        const { runner, session, visitor } = yield* arrange(twin, version)
+        twin.start(actor, session, 1)
+        assert.deepStrictEqual(yield* nextStart(runner), [])
+        visitor.recalled.add(socketId)
+        // What its handlers say as they are cleaned up.
+        yield* runner.frame(key, message("of before"))
+        yield* settle
+        yield* visitor.wake(socketId, actor, 4)
+        assert.deepInclude(yield* visitor.frameOf(socketId), { _tag: "ResponseAbort", code: "actor_stopped" })
+        yield* settle
+        assert.deepStrictEqual(yield* visitor.pending, [])
+        yield* atRest
+      })
+  )
+
   scenario("is told of the WebSockets that wait for it, whose gateways hear of it afterwards", (twin) =>
     Effect.gen(function* () {
       const arranged = yield* sleeping(twin, version)
