@@ -96,8 +96,8 @@ export class Hibernation {
   /** No hub, or none that could wake the actor. */
   onRefused(code: GatewayErrorCode): void {
     if (this.phase === "Awake") return
-    // Whatever is asked again, an actor that is gone does not come back.
-    if (code === "actor_not_found") return this.owner.giveUp({ code })
+    // Whatever is asked again, an actor that is gone does not come back, nor one's generation that knew the socket.
+    if (code === "actor_not_found" || code === "actor_stopped") return this.owner.giveUp({ code })
     if (this.phase !== "Asked" && this.phase !== "Starting") return
     this.lastCode = code
     this.waitAWhile()

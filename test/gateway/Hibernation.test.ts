@@ -606,6 +606,18 @@ describe("a wake that is refused", () => {
   )
 
   test(
+    "that comes too late for the actor's present generation ends the socket at once",
+    Effect.gen(function* () {
+      const { app, hub, socket } = yield* asleep
+      send(socket, "1")
+      yield* hub.wake
+      yield* refuse(app, "actor_stopped")
+      assert.match((yield* closeOf(socket))[1], /^guard\.actor_stopped/)
+      yield* atRest
+    })
+  )
+
+  test(
     "by nobody who controls actors is asked again until somebody does",
     Effect.gen(function* () {
       const scope = yield* Scope.make()
