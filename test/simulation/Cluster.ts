@@ -42,6 +42,8 @@ export interface Plan {
   readonly jumps: boolean
   /** The bus is away for seconds at a time. */
   readonly outages: boolean
+  /** Hubs have hardly any room for routes. */
+  readonly cramped: boolean
   /** Nothing goes wrong but on the wires of runners: then whatever they answer must arrive. */
   readonly quiet: boolean
 }
@@ -50,7 +52,7 @@ export interface Plan {
 export const drawPlan = (world: World, quiet: boolean): Plan => {
   const plan = drawLoudPlan(world)
   if (!quiet) return plan
-  const calm = { lossy: false, crashes: false, drains: false, jumps: false, outages: false }
+  const calm = { lossy: false, crashes: false, drains: false, jumps: false, outages: false, cramped: false }
   return { ...plan, ...calm, bus: FaultyBus.faultless, quiet }
 }
 
@@ -83,6 +85,7 @@ const drawLoudPlan = (world: World): Plan => {
     drains: world.random.below(2) === 0,
     jumps: world.random.below(2) === 0,
     outages: world.random.below(2) === 0,
+    cramped: world.random.below(4) === 0,
     quiet: false
   }
 }
@@ -147,7 +150,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
   const busFaults = () => (calm ? FaultyBus.faultless : plan.bus)
   const socketFaults = () => (calm ? FaultySocket.faultless : plan.socket)
   const inner = Context.get(yield* Layer.build(busMemory), MessageBus)
-  const bounds = { ...limits, routesMax: random.below(4) === 0 && !plan.quiet ? 3 : 1_000, tombstonesMax: 10_000 }
+  const bounds = { ...limits, routesMax: plan.cramped ? 3 : 1_000, tombstonesMax: 10_000 }
   const hubs: Array<LiveHub> = []
   const gateways: Array<LiveGateway> = []
   const runners: Array<LiveRunner> = []

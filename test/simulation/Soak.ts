@@ -36,6 +36,7 @@ const plan: Plan = {
   drains: true,
   jumps: true,
   outages: true,
+  cramped: false,
   quiet: false
 }
 /** Mostly small, so that it is requests that are many and not bytes. */
