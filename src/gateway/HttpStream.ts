@@ -14,7 +14,7 @@ import { isSafe } from "../tunnel/Method.ts"
 import type { ErrorAnswer } from "./ErrorPage.ts"
 import { endToEnd } from "./ForwardedHeaders.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
-import { publishOpening } from "./Opening.ts"
+import { openStream } from "./Opening.ts"
 import { judgeHead, judgeTrailers, validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { begin, converse, lastWord } from "./StreamFiber.ts"
@@ -114,16 +114,13 @@ export class HttpStream implements VisitorSide, VisitorStream {
     }
     if (!this.uploading) this.sentMs = this.parts.nowMs()
     this.attempts++
-    const opened = publishOpening(this.parts, admitted, link, this.opening)
-    return Effect.matchEffect(opened, {
-      onFailure: (error) => {
-        // A hub may have it all the same: its first word finds nobody, and it is told so.
-        link.finish()
-        if (this.mayAskAnew(error.reason)) return this.attempt(admitted, this.parts.inFlight.freshRoute())
-        this.fail(openingError(error.reason))
+    return openStream(this.parts, admitted, link, this.opening, {
+      taken: () => converse(this.parts, link, this),
+      lost: (reason) => {
+        if (this.mayAskAnew(reason)) return this.attempt(admitted, this.parts.inFlight.freshRoute())
+        this.fail(openingError(reason))
         return this.departure
-      },
-      onSuccess: () => converse(this.parts, link, this)
+      }
     })
   }
 

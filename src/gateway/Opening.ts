@@ -25,13 +25,22 @@ export interface OpeningParts {
 
 const nobody = (error: BusError) => error.reason === "NoResponders"
 
-/** Publishes a stream's opening frame. Fails where no hub is known to have it; one that has it all the same, and has not spoken yet, is told when it does. */
-export const publishOpening = (
+/** What follows the opening of a stream. */
+interface Opened {
+  /** A hub has it. */
+  readonly taken: () => Effect.Effect<void>
+  /** No hub is known to have it, and the link is over. One that has it all the same, and has not spoken yet, is told when it does. */
+  readonly lost: (reason: BusError["reason"]) => Effect.Effect<void>
+}
+
+/** Publishes a stream's opening frame, and goes on. */
+export const openStream = (
   { bus, gatewayId, lately, namespace, nowMs }: OpeningParts,
   { name, subject }: Admitted,
   link: StreamLink,
-  frame: RequestFrame
-): Effect.Effect<void, BusError> => {
+  frame: RequestFrame,
+  { lost, taken }: Opened
+): Effect.Effect<void> => {
   const envelopes: ReadonlyArray<Envelope> = [link.opening(frame)]
   const renewal: ReadonlyArray<Envelope> = [{ _tag: "LeaseRenewal", gatewayId }]
   const connected = bus.publish(subject, envelopes, "one")
@@ -60,11 +69,15 @@ export const publishOpening = (
       })
     })
 
-  /** What is reported as lost has arrived where a hub has spoken for the stream meanwhile: it goes on there, or ends there with a last word. */
-  const unlessTaken = (error: BusError) => (link.pin.hub === undefined ? Effect.fail(error) : Effect.void)
-
-  return Effect.catch(anywhere, (error) => {
-    const failed = nobody(error) ? again(nowMs() + limits.askAgainMs, error) : Effect.fail(error)
-    return Effect.catch(failed, unlessTaken)
+  const opened = Effect.catchIf(anywhere, nobody, (error) => again(nowMs() + limits.askAgainMs, error))
+  return Effect.matchEffect(opened, {
+    onSuccess: taken,
+    onFailure: ({ reason }) => {
+      // What is reported as lost has arrived where a hub has spoken for the stream: it goes on there, or ends there with a last word. Looked at in the same
+      // step that ends the link: a word between the two would be heard by nobody.
+      if (link.pin.hub !== undefined) return taken()
+      link.finish()
+      return lost(reason)
+    }
   })
 }

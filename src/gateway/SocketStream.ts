@@ -15,7 +15,7 @@ import type { ErrorAnswer } from "./ErrorPage.ts"
 import { fromAbortCode, type GatewayErrorCode, neverSeen } from "./GatewayError.ts"
 import { Hibernation } from "./Hibernation.ts"
 import { openingError } from "./HttpStream.ts"
-import { publishOpening } from "./Opening.ts"
+import { openStream } from "./Opening.ts"
 import { validHeaders } from "./ResponseHead.ts"
 import type { Refusal } from "./RivetError.ts"
 import { SocketHandshake } from "./SocketHandshake.ts"
@@ -111,14 +111,12 @@ export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
     // A second attempt is made only before the app has decided: after that nobody needs the head.
     this.admitted = admitted
     const opening: RequestFrame = { _tag: "WebSocketOpen", target: admitted.target, headers: admitted.headers }
-    return Effect.matchEffect(publishOpening(this.parts, admitted, link, opening), {
-      onFailure: (error) => {
-        // A hub may have it all the same: its first word finds nobody, and it is told so.
-        link.finish()
-        this.fail(openingError(error.reason))
+    return openStream(this.parts, admitted, link, opening, {
+      taken: () => converse(this.parts, link, this),
+      lost: (reason) => {
+        this.fail(openingError(reason))
         return this.departure
-      },
-      onSuccess: () => converse(this.parts, link, this)
+      }
     })
   }
 
