@@ -22,6 +22,7 @@ it.effect("without anything given, the defaults hold", () =>
       domain: "localhost",
       tokenFile: Option.none(),
       actorsFile: Option.none(),
+      workers: 1,
       json: false,
       nats: Option.none()
     })
