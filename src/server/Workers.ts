@@ -44,20 +44,24 @@ type Ready = Extract<WorkerMessage, { readonly _tag: "Ready" }>
 interface Forked {
   readonly worker: Worker
   readonly ready: Deferred.Deferred<Ready, WorkerFailed>
-  /** It is gone, and all that it wrote was passed on. */
   readonly ended: Deferred.Deferred<string>
+  /** All that it wrote was passed on. */
+  readonly passed: Promise<unknown>
+}
+
+const passAllOn = ({ process: { stderr, stdout } }: Worker): Promise<unknown> => {
+  const pairs = [
+    [stdout, process.stdout],
+    [stderr, process.stderr]
+  ] as const
+  return Promise.allSettled(pairs.map(([from, to]) => (from === null ? undefined : passOn(from, to))))
 }
 
 const listen = ({ ended, ready, worker }: Forked): void => {
   const child = worker.process
-  const passing = [
-    [child.stdout, process.stdout],
-    [child.stderr, process.stderr]
-  ] as const
-  const passed = passing.map(([from, to]) => (from === null ? undefined : passOn(from, to).catch(() => {})))
   const end = (how: string) => {
     Deferred.doneUnsafe(ready, Effect.fail(new WorkerFailed({ problem: `a worker could not begin: ${how}` })))
-    void Promise.all(passed).then(() => Deferred.doneUnsafe(ended, Effect.succeed(how)))
+    Deferred.doneUnsafe(ended, Effect.succeed(how))
   }
   worker.on("message", (message: unknown) => {
     const known = Option.getOrUndefined(Schema.decodeUnknownOption(WorkerMessage)(message))
@@ -85,14 +89,21 @@ const fork = (order: Order) =>
     Effect.gen(function* () {
       const ready = yield* Deferred.make<Ready, WorkerFailed>()
       const ended = yield* Deferred.make<string>()
-      const forked: Forked = { worker: cluster.fork({ [orderVariable]: encodeOrder(order) }), ready, ended }
+      const worker = cluster.fork({ [orderVariable]: encodeOrder(order) })
+      const forked: Forked = { worker, ready, ended, passed: passAllOn(worker) }
       listen(forked)
       return forked
     }),
-    ({ ended, worker }) =>
-      Effect.andThen(
-        Effect.sync(() => worker.process.kill("SIGKILL")),
-        Deferred.await(ended)
+    ({ ended, passed, worker }) =>
+      Effect.sync(() => worker.process.kill("SIGKILL")).pipe(
+        Effect.andThen(Deferred.await(ended)),
+        // Its last words, where somebody reads them.
+        Effect.andThen(
+          Effect.timeoutOption(
+            Effect.promise(() => passed),
+            limits.serverCloseMs
+          )
+        )
       )
   )
 

@@ -141,7 +141,20 @@ describe("wayleave serve --workers", () => {
         const lines = yield* written
         for (const line of lines)
           assert.match(line, /^\S+ INFO 127\.0\.0\.1 web GET \/x{6000} 200 ok \S+ up=0 down=5 \S+$/)
+        // Somebody who does not read for now holds up neither visitors nor the start of a worker.
+        server.child.stdout?.pause()
+        yield* Effect.all(visits, { concurrency: 16 })
+        const [killed] = workersOf(server.pid)
+        process.kill(killed ?? 0, "SIGKILL")
+        yield* Processes.within(
+          10_000,
+          Effect.suspend(() => {
+            const now = workersOf(server.pid)
+            return check(now.length === 2 && !now.includes(killed ?? 0), `workers ${now}`)
+          })
+        )
         server.child.stdout?.destroy()
+        yield* Processes.within(10_000, Processes.fetch(server.port))
         yield* Effect.all(visits, { concurrency: 16 })
         yield* Effect.all(visits, { concurrency: 16 })
         assert.strictEqual(workersOf(server.pid).length, 2)
