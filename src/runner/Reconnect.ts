@@ -1,4 +1,4 @@
-/** How long a runner waits before it dials again: exponential from `reconnectFirstMs`, capped at `reconnectMaxMs`, 20 % of jitter either way. For ever. */
+/** How long whoever lost something waits before the next try, a runner before it dials again say: exponential from `reconnectFirstMs`, capped at `reconnectMaxMs`, 20 % of jitter either way. For ever. */
 import { Random } from "effect"
 import { limits } from "../tunnel/Limits.ts"
 

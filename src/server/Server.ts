@@ -86,34 +86,47 @@ const actorsHere = ({ actorsFile }: ServerConfig) =>
 /** Before the file is opened: whoever refuses to start has touched nothing. */
 const claimed = ActorClaim.layer({ holder: `process ${process.pid} on ${hostname()}` })
 
-const elsewhere = Layer.effectDiscard(
-  Effect.logInfo(
-    "actors are controlled by the one process of this cluster that has --actors-file; this one takes no Rivet runners"
-  )
+/** Said where another process takes Rivet's runners in. */
+export const actorsElsewhere = Effect.logInfo(
+  "actors are controlled by the one process of this cluster that has --actors-file; this one takes no Rivet runners"
 )
+
+/** What a server is to the others on its bus. */
+export interface ServerOptions {
+  /** All processes on its bus end together, so that nobody is left to go to. Unless given, so it is where the process has no others. */
+  readonly alone?: boolean
+  /** Leaves to another process, the keeper of workers, what holds for several of them. */
+  readonly silent?: boolean
+}
 
 /**
  * The actors of Rivet's runners and what they store: in a file, or for as long as the process lives. In a cluster one process keeps them for all, the one
  * that has the file; the others take no Rivet runners, and their gateways ask that one. So whoever wants to know looks whether they are there.
  */
-const actorsLayer = (config: ServerConfig): Layer.Layer<never, ActorsError, MessageBus.MessageBus> => {
+const actorsLayer = (
+  config: ServerConfig,
+  { silent }: ServerOptions
+): Layer.Layer<never, ActorsError, MessageBus.MessageBus> => {
   if (Option.isNone(config.nats)) return actorsHere(config)
-  return Option.isNone(config.actorsFile) ? elsewhere : Layer.provideMerge(actorsHere(config), claimed)
+  if (Option.isSome(config.actorsFile)) return Layer.provideMerge(actorsHere(config), claimed)
+  return silent === true ? Layer.empty : Layer.effectDiscard(actorsElsewhere)
 }
 
+const isAlone = ({ nats }: ServerConfig, { alone }: ServerOptions): boolean => alone ?? Option.isNone(nats)
+
 /** Hub and gateway on one bus: in this process's memory, or between all processes that share the same NATS servers. */
-const rolesLayer = (config: ServerConfig) => {
+const rolesLayer = (config: ServerConfig, options: ServerOptions) => {
   const authenticator = Option.match(config.tokenFile, {
     onNone: () => Authenticator.layerOpen,
     onSome: Authenticator.layerTokenFile
   })
   return Layer.mergeAll(
     Gateway.layer({ domain: config.domain }),
-    Hub.layer({ domain: config.domain, alone: Option.isNone(config.nats) })
+    Hub.layer({ domain: config.domain, alone: isAlone(config, options) })
   ).pipe(
     Layer.provide(RouteStore.layerMemory),
     Layer.provideMerge(AccessLog.layer({ json: config.json })),
-    Layer.provideMerge(Layer.merge(actorsLayer(config), authenticator)),
+    Layer.provideMerge(Layer.merge(actorsLayer(config, options), authenticator)),
     Layer.provideMerge(
       Option.match(config.nats, { onNone: () => MessageBus.layerMemory, onSome: (nats) => NatsMessageBus.layer(nats) })
     )
@@ -125,7 +138,8 @@ const adminLayer = ({ adminPort, host }: ServerConfig) =>
     Layer.provideMerge(
       Layer.effectContext(
         Effect.mapError(
-          Layer.build(NodeHttpServer.layer(createServer, { host, port: adminPort })),
+          // A worker's own, which is not shared like the port for visitors.
+          Layer.build(NodeHttpServer.layer(createServer, { host, port: adminPort, exclusive: true })),
           ({ cause }) => new NodeServer.ListenError({ host, port: adminPort, code: codeOf(cause) })
         )
       )
@@ -177,7 +191,7 @@ const drainAmongOthers = (
     )
   )
 
-const make = Effect.fnUntraced(function* (config: ServerConfig) {
+const make = Effect.fnUntraced(function* (config: ServerConfig, options: ServerOptions) {
   const gateway = yield* Gateway.Gateway
   const hub = yield* Hub.Hub
   const health = yield* Health.Health
@@ -201,9 +215,7 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
     drain: health
       .become("draining")
       .pipe(
-        Effect.andThen(
-          Option.isNone(config.nats) ? drainAlone(gateway, hub) : drainAmongOthers(gateway, hub, visitors)
-        ),
+        Effect.andThen(isAlone(config, options) ? drainAlone(gateway, hub) : drainAmongOthers(gateway, hub, visitors)),
         Effect.timeoutOption(limits.drainMs),
         Effect.asVoid
       ),
@@ -212,25 +224,37 @@ const make = Effect.fnUntraced(function* (config: ServerConfig) {
 })
 
 /** The server on its two ports. Closing its scope ends it at once; `drain` before that ends it well. */
-export const layer = (config: ServerConfig): Layer.Layer<Server, ServerError, FileSystem.FileSystem> =>
-  Layer.effect(Server, make(config)).pipe(
+export const layer = (
+  config: ServerConfig,
+  options: ServerOptions = {}
+): Layer.Layer<Server, ServerError, FileSystem.FileSystem> =>
+  Layer.effect(Server, make(config, options)).pipe(
     // One after the other: where both ports are taken, the one a person knows is named.
     Layer.provide(adminLayer(config)),
     Layer.provide(visitorsLayer(config)),
-    Layer.provide([rolesLayer(config), Health.layer]),
+    Layer.provide([rolesLayer(config, options), Health.layer]),
     (server) => Layer.unwrap(Effect.as(requireProtection(config), server))
   )
+
+/** Says that visitors may come, and where operators find each process. */
+export const sayReady = (
+  { json }: ServerConfig,
+  url: string,
+  adminUrls: ReadonlyArray<string>,
+  annotations: Readonly<Record<string, unknown>>
+): Effect.Effect<void> => {
+  const ready = `wayleave listening on ${url}`
+  if (json) return Effect.annotateLogs(Effect.logInfo(ready), { url, ...annotations })
+  return Console.log([ready, ...adminUrls.map((adminUrl) => `health and metrics on ${adminUrl}`)].join("\n"))
+}
+
+/** Said after a first signal. */
+export const sayDraining = Effect.logInfo("draining: open streams may finish; a second signal ends at once")
 
 /** Serves until interrupted, which a first signal does, and drains then. */
 export const run = (config: ServerConfig): Effect.Effect<never, ServerError, FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const server = yield* Server
-    const ready = `wayleave listening on ${server.url}`
-    const admin = `health and metrics on ${server.adminUrl}`
-    yield* config.json
-      ? Effect.logInfo(ready).pipe(Effect.annotateLogs({ url: server.url, adminUrl: server.adminUrl }))
-      : Console.log(`${ready}\n${admin}`)
-    return yield* Effect.onInterrupt(server.ousted, () =>
-      Effect.andThen(Effect.logInfo("draining: open streams may finish; a second signal ends at once"), server.drain)
-    )
+    yield* sayReady(config, server.url, [server.adminUrl], { adminUrl: server.adminUrl })
+    return yield* Effect.onInterrupt(server.ousted, () => Effect.andThen(sayDraining, server.drain))
   }).pipe(Effect.provide(layer(config)), Effect.provide(PlainLog.layer({ json: config.json })))

@@ -6,6 +6,7 @@
  */
 import { Config, Effect, FileSystem, Option, Schema } from "effect"
 import type { NatsOptions } from "../bus/NatsOptions.ts"
+import { limits } from "../tunnel/Limits.ts"
 import { type NatsSettings, natsOptions, natsSettings, refusePassword } from "./NatsSettings.ts"
 import { ConfigurationError, optionalText, type Setting, text } from "./Setting.ts"
 
@@ -30,6 +31,7 @@ interface ServerSettings extends NatsSettings {
   readonly domain: string
   readonly tokenFile: Option.Option<string>
   readonly actorsFile: Option.Option<string>
+  readonly workers: number
   readonly json: boolean
 }
 
@@ -41,17 +43,21 @@ export interface ServerConfig extends Omit<ServerSettings, keyof NatsSettings> {
 
 const Text = Schema.String.check(Schema.isMinLength(1))
 const Port = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))
+const Workers = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: limits.workersMax }))
 const Digits = Schema.String.check(Schema.isPattern(/^[0-9]{1,5}$/))
 // One or more host labels; the port of a URL is not part of a domain.
 const Domain = Schema.String.check(
   Schema.isPattern(/^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i)
 )
 
-const decodePort = Schema.decodeUnknownOption(Port)
-const port = {
-  json: decodePort,
-  text: (value: string) => (Schema.is(Digits)(value) ? decodePort(Number(value)) : Option.none())
+const whole = (schema: Schema.Codec<number>) => {
+  const decode = Schema.decodeUnknownOption(schema)
+  return {
+    json: decode,
+    text: (value: string) => (Schema.is(Digits)(value) ? decode(Number(value)) : Option.none())
+  }
 }
+const port = whole(Port)
 
 const switches = new Map([
   ["1", true],
@@ -112,6 +118,15 @@ export const settings: { readonly [Key in keyof ServerSettings]: Setting<ServerS
     means: "where actors of Rivet's runners and what they store are kept; without it they end with the process",
     ...optionalText
   },
+  workers: {
+    flag: "--workers",
+    env: "WAYLEAVE_WORKERS",
+    fallback: 1,
+    expects: `a number from 1 to ${limits.workersMax}`,
+    means:
+      "processes behind the port for visitors, which are one tunnel over NATS: --nats, or a nats-server of their own",
+    ...whole(Workers)
+  },
   json: {
     flag: "--json",
     env: "WAYLEAVE_JSON",
@@ -162,6 +177,26 @@ const readFile = Effect.fnUntraced(function* (file: string) {
   return parsed as Readonly<Record<string, unknown>>
 })
 
+/** Refuses what makes sense alone, and not together. */
+const refuseMisfits = ({ actorsFile, adminPort, port, workers }: ServerConfig) => {
+  const refuse = (key: "adminPort" | "workers", problem: string) =>
+    Effect.fail(new ConfigurationError({ source: settings[key].flag ?? settings[key].env, problem }))
+  const adminPortLast = adminPort === 0 ? 0 : adminPort + workers - 1
+  if (port !== 0 && port >= adminPort && port <= adminPortLast) {
+    return workers === 1
+      ? refuse("adminPort", `${adminPort} is the port for visitors already; the two must differ`)
+      : refuse("adminPort", `${workers} workers take ${adminPort} to ${adminPortLast}, and ${port} is for visitors`)
+  }
+  if (adminPortLast > 65_535) {
+    return refuse("adminPort", `${workers} workers take one port each from ${adminPort} on, which leads beyond 65535`)
+  }
+  if (workers > 1 && Option.isSome(actorsFile)) {
+    const problem = `actors are controlled by one process, so ${workers} workers cannot share ${actorsFile.value}; give one of --workers and --actors-file`
+    return refuse("workers", problem)
+  }
+  return Effect.void
+}
+
 /** Puts the sources together. Every value given is checked, also one that a stronger source overrules: it would surprise later. */
 export const resolve = Effect.fnUntraced(function* (
   flags: ServerFlags
@@ -194,6 +229,7 @@ export const resolve = Effect.fnUntraced(function* (
     domain: (yield* setting("domain")).toLowerCase(),
     tokenFile: yield* setting("tokenFile"),
     actorsFile: yield* setting("actorsFile"),
+    workers: yield* setting("workers"),
     json: yield* setting("json"),
     nats: yield* Effect.flatMap(
       Effect.all({
@@ -208,12 +244,7 @@ export const resolve = Effect.fnUntraced(function* (
       natsOptions
     )
   }
-  if (config.port !== 0 && config.port === config.adminPort) {
-    return yield* new ConfigurationError({
-      source: settings.adminPort.flag ?? settings.adminPort.env,
-      problem: `${config.adminPort} is the port for visitors already; the two must differ`
-    })
-  }
+  yield* refuseMisfits(config)
   return config
 })
 

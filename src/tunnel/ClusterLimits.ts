@@ -150,6 +150,30 @@ export const clusterLimits = {
     why: "how long a process of a cluster that drains still takes visitors: load balancers ask for readiness every few seconds",
     enforcedBy: "server/Server.ts"
   },
+  workersMax: {
+    value: 64,
+    unit: "count",
+    why: "worker processes of one serve: each takes a core and some 200 MiB, and the first process hands every new connection to one of them",
+    enforcedBy: "server/ServerConfig.ts"
+  },
+  workerEndMs: {
+    value: 25_000,
+    unit: "ms",
+    why: "how long a worker that was told to drain has to end, drainMs and serverCloseMs and a little more; then it is killed",
+    enforcedBy: "server/Workers.ts"
+  },
+  workerLineBytesMax: {
+    value: 1 * MiB,
+    unit: "bytes",
+    why: "a line of a worker that has not ended, held until it does; a longer one may be torn. An access line is longer than a request head by little",
+    enforcedBy: "telemetry/WholeLines.ts"
+  },
+  ownNatsStartMs: {
+    value: 10_000,
+    unit: "ms",
+    why: "how long a nats-server that serve starts for its workers has to listen",
+    enforcedBy: "server/OwnNats.ts"
+  },
   namesRememberedMax: {
     value: 16_384,
     unit: "count",

@@ -83,6 +83,16 @@ describe.concurrent("wayleave", () => {
     [["serve", "--nats", "http://127.0.0.1"], /--nats: expected NATS servers such as nats:/],
     [["serve", "--nats", "nats://u:p@127.0.0.1"], /--nats: a user and password do not belong on a command line/],
     [["serve"], /WAYLEAVE_NATS: expected NATS servers/, { WAYLEAVE_NATS: "127.0.0.1:4222,," }],
+    [["serve", "--workers", "0"], /--workers: expected a number from 1 to 64, got 0/],
+    [
+      ["serve", "--workers", "2", "--actors-file", "actors.db"],
+      /--workers: actors are controlled by one process, so 2 workers cannot share actors\.db/
+    ],
+    [
+      ["serve", "--workers", "2", ...anyPort],
+      /--workers needs NATS between its processes: give --nats URL, or install nats-server/,
+      { PATH: "/nonexistent/bin" }
+    ],
     [["serve", "--host", "0.0.0.0", ...anyPort], /refusing to listen on 0\.0\.0\.0 without a token file/],
     [
       ["serve", "--token-file", "/nonexistent/tokens", ...anyPort],

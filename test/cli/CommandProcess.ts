@@ -1,5 +1,6 @@
 /** `wayleave` as a process of its own, for tests: what it says, how it ends. Killed with the scope that started it. */
 import { type ChildProcess, spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Effect } from "effect"
 
@@ -39,12 +40,35 @@ export const start = (args: ReadonlyArray<string>, env: Readonly<Record<string, 
 export const startByNpx = (args: ReadonlyArray<string>) =>
   launch("sh", ["-c", '"$0" "$@"; :', process.execPath, main, ...args], { npm_command: "exec" })
 
+/** Starts it as a terminal does: with a process group of its own, which Ctrl-C reaches as a whole. */
+export const startAsGroup = (args: ReadonlyArray<string>) => launch(process.execPath, [main, ...args], {}, true)
+
+/** Whether a process runs. One that has ended counts for no more, even where nobody has asked how. */
+export const alive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+  } catch {
+    return false
+  }
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))
+  } catch {
+    return false
+  }
+}
+
 /** Starts any program. */
-export const launch = (command: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) =>
+export const launch = (
+  command: string,
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>>,
+  detached = false
+) =>
   Effect.acquireRelease(
     Effect.sync((): CommandProcess => {
       const child = spawn(command, args, {
         env: environment(env),
+        detached,
         stdio: ["ignore", "pipe", "pipe"]
       })
       let stdout = ""

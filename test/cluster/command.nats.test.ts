@@ -11,15 +11,6 @@ beforeAll(() => void requireNatsServer(), natsStartTimeoutMs)
 
 const main = fileURLToPath(new URL("main.ts", import.meta.url))
 
-const alive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
-
 const printed = (text: string, pattern: RegExp): ReadonlyArray<string> =>
   [...text.matchAll(pattern)].map((match) => match[1] as string)
 
@@ -33,7 +24,7 @@ it.live(
       const pids = [...new Set(printed(text, /process (\d+)/g))].map(Number)
       // A NATS server, three processes, two runners.
       assert.strictEqual(pids.length, 6)
-      assert.isTrue(pids.every(alive))
+      assert.isTrue(pids.every(Command.alive))
       const curls = printed(text, /^ {2}(curl -H .*)$/gm)
       assert.strictEqual(curls.length, 3)
       for (const curl of curls) {
@@ -54,7 +45,7 @@ it.live(
       )
       yield* cluster.signal("SIGINT")
       assert.strictEqual((yield* cluster.ended).code, 0)
-      assert.deepStrictEqual(pids.filter(alive), [])
+      assert.deepStrictEqual(pids.filter(Command.alive), [])
     }).pipe(Effect.scoped),
   60_000
 )

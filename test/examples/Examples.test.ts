@@ -35,6 +35,7 @@ const serverLayer = Server.layer({
   domain: "localhost",
   tokenFile: Option.none(),
   actorsFile: Option.none(),
+  workers: 1,
   json: false,
   nats: Option.none()
 }).pipe(Layer.provide(NodeFileSystem.layer))

@@ -22,6 +22,7 @@ it.effect("without anything given, the defaults hold", () =>
       domain: "localhost",
       tokenFile: Option.none(),
       actorsFile: Option.none(),
+      workers: 1,
       json: false,
       nats: Option.none()
     })
@@ -86,6 +87,28 @@ refused(
   /./
 )
 refused("a domain with a port is refused", {}, { domain: "a.example:80" }, "--domain", /without a port/)
+refused("more workers than bounded is refused", {}, { workers: 65 }, "--workers", /a number from 1 to 64, got 65/)
+refused(
+  "workers whose ports for operators would reach that for visitors are refused",
+  {},
+  { workers: 4, port: 7003, adminPort: 7000 },
+  "--admin-port",
+  /4 workers take 7000 to 7003, and 7003 is for visitors/
+)
+refused(
+  "workers whose ports for operators would lead beyond the last are refused",
+  { env: { WAYLEAVE_WORKERS: "2" } },
+  { port: 7000, adminPort: 65_535 },
+  "--admin-port",
+  /beyond 65535/
+)
+refused(
+  "workers cannot share the file of actors",
+  { files: { "/f": '{"workers":2,"actorsFile":"a.db"}' } },
+  { configFile: "/f" },
+  "--workers",
+  /controlled by one process, so 2 workers cannot share a\.db; give one of/
+)
 refused("one port for visitors and operators is refused", {}, { port: 7000, adminPort: 7000 }, "--admin-port", /differ/)
 refused(
   "an unknown key in the file is refused and the known ones are told",
