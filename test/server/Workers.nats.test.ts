@@ -295,12 +295,13 @@ describe("wayleave serve --workers", () => {
         const host = ["--host", "0.0.0.0"]
         const wrong: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
           [["--port", String(taken)], new RegExp(`127\\.0\\.0\\.1:${taken} is in use by another process`, "g")],
-          [["--port", "0", ...host], /refusing to listen on 0\.0\.0\.0 without a token file/g],
-          [["--port", "0", "--token-file", "/nonexistent/t"], /\/nonexistent\/t: the token file cannot be read/g],
-          [["--port", "0", "--nats", "nats://127.0.0.1:1"], /NATS at 127\.0\.0\.1:1: connection refused/g]
+          [["--port", "0", ...host], /refusing to listen on 0\.0\.0\.0 without a token file/g]
         ]
-        for (const [more, message] of wrong) {
-          const ended = yield* Command.run(["serve", "--workers", "2", "--admin-port", "0", ...more])
+        const run = ([more]: (typeof wrong)[number]) =>
+          Command.run(["serve", "--workers", "2", "--admin-port", "0", ...more])
+        const all = yield* Effect.forEach(wrong, run, { concurrency: "unbounded" })
+        for (const [i, ended] of all.entries()) {
+          const message = wrong[i]?.[1] ?? /never/
           assert.strictEqual(ended.code, 1)
           assert.strictEqual(ended.stderr.match(message)?.length, 1, ended.stderr)
           assert.notMatch(ended.stdout, /listening|started again/)
