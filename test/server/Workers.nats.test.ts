@@ -163,7 +163,7 @@ describe("wayleave serve --workers", () => {
   )
 
   it.live(
-    "starts a worker again that was killed, at its port, and touches nothing else",
+    "starts again what was killed, where it was, and touches nothing else: a worker, its nats-server, all of its workers",
     () =>
       Effect.gen(function* () {
         const server = yield* serve()
@@ -181,36 +181,16 @@ describe("wayleave serve --workers", () => {
         assert.strictEqual(now.length, 2)
         assert.include(now, second)
         assert.notInclude(now, first)
-      }).pipe(Effect.scoped),
-    timeout
-  )
-
-  it.live(
-    "keeps its port where all of its workers are killed at once",
-    () =>
-      Effect.gen(function* () {
-        const server = yield* serve()
-        for (const pid of workersOf(server.pid)) process.kill(pid, "SIGKILL")
-        yield* server.said(/worker \d is back[\s\S]*worker \d is back/)
-        const { status } = yield* Processes.fetch(server.port)
-        assert.strictEqual(status, 503)
-      }).pipe(Effect.scoped),
-    timeout
-  )
-
-  it.live(
-    "starts its nats-server again where it was, and its workers come back to it",
-    () =>
-      Effect.gen(function* () {
-        const server = yield* serve()
-        const app = yield* heldApp
-        yield* Processes.expose(app.port, server.port)
         const [nats] = natsOf(server.pid)
         process.kill(nats ?? 0, "SIGKILL")
         yield* server.said(/nats-server has ended/)
         yield* Processes.within(10_000, visitAll(server.port, server.adminPorts))
         assert.strictEqual(natsOf(server.pid).length, 1)
         assert.notInclude(natsOf(server.pid), nats)
+        assert.deepStrictEqual(workersOf(server.pid), now)
+        for (const pid of now) process.kill(pid, "SIGKILL")
+        yield* server.said(/(worker \d is back[\s\S]*){3}/)
+        yield* Processes.within(10_000, visitAll(server.port, server.adminPorts))
       }).pipe(Effect.scoped),
     timeout
   )
