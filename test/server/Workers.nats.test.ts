@@ -61,7 +61,8 @@ const check = (holds: boolean, what: string) => (holds ? Effect.void : Effect.fa
 /** Visits until each worker has served somebody. */
 const visitAll = (port: number, adminPorts: ReadonlyArray<number>) =>
   Effect.gen(function* () {
-    assert.strictEqual((yield* Processes.fetch(port)).text, "hello")
+    const { text } = yield* Processes.fetch(port)
+    yield* check(text === "hello", text)
     const counts = yield* Effect.forEach(adminPorts, requests)
     yield* check(
       counts.every((count) => count > 0),
