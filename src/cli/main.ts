@@ -7,9 +7,6 @@ import { refusalOf } from "./NodeVersion.ts"
 
 const refusal = refusalOf(process.versions.node)
 if (refusal === undefined) {
-  // The next start finds what this one compiled, in the system's folder for temporary files: it takes two thirds of the time.
-  const { enableCompileCache } = await import("node:module")
-  enableCompileCache()
   const { main } = await import("./WayleaveCommand.ts")
   main()
 } else {

@@ -593,29 +593,22 @@ describe("a wake that is refused", () => {
     })
   )
 
-  test(
-    "for want of the actor ends the socket at once",
-    Effect.gen(function* () {
-      const { app, hub, socket } = yield* asleep
-      send(socket, "1")
-      yield* hub.wake
-      yield* refuse(app, "actor_not_found")
-      assert.match((yield* closeOf(socket))[1], /^actor\.not_found#/)
-      yield* atRest
-    })
-  )
-
-  test(
-    "that comes too late for the actor's present generation ends the socket at once",
-    Effect.gen(function* () {
-      const { app, hub, socket } = yield* asleep
-      send(socket, "1")
-      yield* hub.wake
-      yield* refuse(app, "actor_stopped")
-      assert.match((yield* closeOf(socket))[1], /^guard\.actor_stopped/)
-      yield* atRest
-    })
-  )
+  for (const [why, code, reason] of [
+    ["for want of the actor", "actor_not_found", /^actor\.not_found#/],
+    ["that comes too late for the actor's present generation", "actor_stopped", /^guard\.actor_stopped/]
+  ] as const) {
+    test(
+      `${why} ends the socket at once`,
+      Effect.gen(function* () {
+        const { app, hub, socket } = yield* asleep
+        send(socket, "1")
+        yield* hub.wake
+        yield* refuse(app, code)
+        assert.match((yield* closeOf(socket))[1], reason)
+        yield* atRest
+      })
+    )
+  }
 
   test(
     "by nobody who controls actors is asked again until somebody does",

@@ -54,6 +54,14 @@ const heldApp = Effect.gen(function* () {
   }
 })
 
+/** With the app behind it. */
+const exposed = Effect.fnUntraced(function* (starting: ReturnType<typeof serve>) {
+  const server = yield* starting
+  const app = yield* heldApp
+  yield* Processes.expose(app.port, server.port)
+  return { app, server }
+})
+
 const requests = (adminPort: number) => Processes.metric(adminPort, "wayleave_gateway_requests_total", '{outcome="ok"}')
 
 const check = (holds: boolean, what: string) => (holds ? Effect.void : Effect.fail(new Error(what)))
@@ -104,9 +112,7 @@ describe("wayleave serve --workers", () => {
     "is one tunnel behind one port, whoever of its workers takes the visitor and the runner",
     () =>
       Effect.gen(function* () {
-        const server = yield* serve()
-        const app = yield* heldApp
-        yield* Processes.expose(app.port, server.port)
+        const { server } = yield* exposed(serve())
         yield* Processes.within(10_000, visitAll(server.port, server.adminPorts))
         assert.strictEqual(new Set(server.adminPorts).size, 2)
         // No secret where every process of the machine could read it, nor in a file that is left.
@@ -123,9 +129,7 @@ describe("wayleave serve --workers", () => {
     "writes whole lines, however long they are, and goes on when nobody reads them any more",
     () =>
       Effect.gen(function* () {
-        const server = yield* serve()
-        const app = yield* heldApp
-        yield* Processes.expose(app.port, server.port)
+        const { server } = yield* exposed(serve())
         const path = `/${"x".repeat(6_000)}`
         const visits = Array.from({ length: 100 }, () => Processes.fetch(server.port, { path }))
         yield* Effect.all(visits, { concurrency: 16 })
@@ -167,9 +171,7 @@ describe("wayleave serve --workers", () => {
     "starts again what was killed, where it was, and touches nothing else: a worker, its nats-server, all of its workers",
     () =>
       Effect.gen(function* () {
-        const server = yield* serve()
-        const app = yield* heldApp
-        yield* Processes.expose(app.port, server.port)
+        const { server } = yield* exposed(serve())
         yield* Processes.within(10_000, visitAll(server.port, server.adminPorts))
         const [first, second] = workersOf(server.pid)
         process.kill(first ?? 0, "SIGKILL")
@@ -205,9 +207,7 @@ describe("wayleave serve --workers", () => {
       `drains after ${what}: an answer under way ends well, and nothing is left`,
       () =>
         Effect.gen(function* () {
-          const server = yield* Effect.flatMap(Command.startAsGroup(args), listening)
-          const app = yield* heldApp
-          yield* Processes.expose(app.port, server.port)
+          const { app, server } = yield* exposed(Effect.flatMap(Command.startAsGroup(args), listening))
           const pids = below(server.pid)
           // One more than there are workers.
           const answers = yield* Effect.forEach([1, 2, 3], () => visitHeld(server.port))
@@ -240,9 +240,7 @@ describe("wayleave serve --workers", () => {
     "ends at once after a second signal, and leaves nothing",
     () =>
       Effect.gen(function* () {
-        const server = yield* serve()
-        const app = yield* heldApp
-        yield* Processes.expose(app.port, server.port)
+        const { server } = yield* exposed(serve())
         const pids = below(server.pid)
         yield* visitHeld(server.port)
         yield* server.signal("SIGTERM")

@@ -25,13 +25,17 @@ export class ActorRoutes {
     return this.book.has(showRoute(route))
   }
 
-  /** Whether it may be issued again. A wake may come while the end of what was before is still on its way up. */
+  /** Whether it outlives its actor's sleep. */
   lasts(route: RouteKey): boolean {
-    const known = this.book.get(showRoute(route))
-    return known?.lasts === true || known?.woken === true
+    return this.book.get(showRoute(route))?.lasts === true
   }
 
-  /** It was. */
+  /** Whether it may be issued again. A wake may come while the end of what was before is still on its way up. */
+  mayBeIssued(route: RouteKey): boolean {
+    return this.lasts(route) || this.book.get(showRoute(route))?.woken === true
+  }
+
+  /** It was issued. */
   issued(route: RouteKey): void {
     const known = this.book.get(showRoute(route))
     if (known !== undefined) known.woken = false

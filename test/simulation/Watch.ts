@@ -233,7 +233,7 @@ export class HubWatch {
     this.world.note(`${this.label} issue ${shown} to ${owner.slice(0, 4)}: ${outcome}`)
     const opening = this.openings.get(shown)
     if (opening === undefined) {
-      if (!this.actors.lasts(key)) this.violate(`asks for ${shown}, and no opening frame of it came`)
+      if (!this.actors.mayBeIssued(key)) this.violate(`asks for ${shown}, and no opening frame of it came`)
     } else if (--opening.count === 0) this.openings.delete(shown)
     if (!this.generations.has(owner)) this.violate(`issues ${shown} to ${owner.slice(0, 4)}, which is not here`)
     if (outcome !== "Issued") return

@@ -206,6 +206,7 @@ export class World {
       isPreempted = true
       return true
     }
+    // A fiber that was just told to wait schedules itself, before anybody else does.
     const scheduleTask = (task: () => void) => {
       if (isPreempted) this.after(this.random.below(3), task)
       else this.soon(task)
