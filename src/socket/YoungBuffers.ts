@@ -21,7 +21,7 @@ export interface Collector {
 /** For work that comes in bursts: what V8 tidies away while a process rests is what it needs a moment later (decision 0225). */
 const flags = [
   // Buffers count against the room that a full collection leaves, which V8 measures by how fast the heap alone fills: next to none beside a bulk transfer.
-  "--heap-growing-percent=150",
+  "--heap-growing-percent=300",
   // A young generation that shrank is as large as before after one step, not after many.
   "--semi-space-growth-factor=16",
   // What was compiled stays so.
@@ -48,7 +48,7 @@ const quietLooks = 20
 const watch = Effect.gen(function* () {
   const { collectYoung, externalBytes } = yield* Collector
   let lowBytes = externalBytes()
-  let looks = quietLooks
+  let looks = 0
   const look = Effect.sync(() => {
     const bytes = externalBytes()
     if (bytes - lowBytes > limits.youngBufferBytesMax) {
