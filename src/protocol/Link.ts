@@ -1,6 +1,6 @@
 /**
  * The sending half of a runner–hub conversation, the same on both ends: queues frames, lets control overtake data, puts what one turn produced
- * into one message, and keeps what was sent until the peer has it, so that a reconnect loses nothing and repeats nothing.
+ * into one message or few, and keeps what was sent until the peer has it, so that a reconnect loses nothing and repeats nothing.
  *
  * A link belongs to a session, not to a socket: `attach` gives it one, `detach` takes it away, frames wait meanwhile. Pure and synchronous.
  */
@@ -14,6 +14,9 @@ import type { LinkFrame } from "./Wayleave1.ts"
 
 /** A message is closed once it holds this much; one chunk more still fits any limit. */
 const messageTargetBytes = limits.chunkBytesMax
+
+/** So many frames leave without waiting for the end of the turn: the peer begins with them while the rest is made (decision 0228). */
+const framesWaitingMax = 12
 
 const whole = { binary: true, finish: true } as const
 
@@ -84,7 +87,7 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
     }
   }
 
-  /** Queues a frame for the end of the turn. `false`: the queue is at its wall and the frame was not taken; credit should never let it come to that. */
+  /** Queues a frame for the end of the turn, or until there are many. `false`: the queue is at its wall and the frame was not taken; credit should never let it come to that. */
   send(frame: LinkFrame<Out>): boolean {
     const bytes = weightBytes(frame.frame)
     if (overtakes(frame.frame)) this.control.push(frame)
@@ -94,7 +97,7 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
     }
     this.queued += bytes
     if (this.socket === undefined || this.blocked) return true
-    if (this.queued > messageTargetBytes) this.flush()
+    if (this.queued > messageTargetBytes || this.control.length + this.data.length >= framesWaitingMax) this.flush()
     else this.schedule()
     return true
   }

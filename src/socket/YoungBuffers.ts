@@ -18,14 +18,16 @@ export interface Collector {
   readonly collectYoung: () => void
 }
 
-/** For work that comes in bursts: what V8 tidies away while a process rests is what it needs a moment later (decision 0225). */
+/** For work that comes in bursts: what V8 tidies away while a process rests is what it needs a moment later (decision 0225), and what it has learned of one burst is wrong for the next. */
 const flags = [
   // Buffers count against the room that a full collection leaves, which V8 measures by how fast the heap alone fills: next to none beside a bulk transfer.
   "--heap-growing-percent=300",
   // A young generation that shrank is as large as before after one step, not after many.
   "--semi-space-growth-factor=16",
   // What was compiled stays so.
-  "--no-flush-bytecode"
+  "--no-flush-bytecode",
+  // A hundred requests that stay open teach V8 to make what all later ones are made of old from birth, where it keeps alive whatever it points to (decision 0227).
+  "--no-allocation-site-pretenuring"
 ]
 
 /** The collector of this process. */

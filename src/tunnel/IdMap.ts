@@ -6,7 +6,8 @@
  * whole graph, and an eighth of a busy process's time (decision 0220).
  */
 
-const slotsMin = 16
+/** Room for a burst of 32 requests: a table that is empty between bursts need not grow in each. */
+const slotsMin = 64
 
 /** Spreads ids that follow each other, as those of one gateway do, over the whole table. */
 const spread = 0x9e3779b1

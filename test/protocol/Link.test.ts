@@ -104,6 +104,21 @@ describe("a link", () => {
     })
   )
 
+  it.effect("does not wait for the turn's end once twelve frames wait: the peer begins with them", () =>
+    Effect.gen(function* () {
+      const { link, endTurn } = make()
+      const [left, right] = pair({ protocol: "" })
+      link.attach(left, 0)
+      for (let id = 1; id <= 30; id++) link.send(chunk(id, 10))
+      assert.deepStrictEqual(
+        (yield* messages(right)).map(({ length }) => length),
+        [12, 12]
+      )
+      endTurn()
+      assert.deepStrictEqual((yield* messages(right)).map(ids), [[25, 26, 27, 28, 29, 30]])
+    })
+  )
+
   it.effect("does not wait for the turn's end once a message is full", () =>
     Effect.gen(function* () {
       const { link } = make()

@@ -386,6 +386,28 @@ describe("forwarding to a local port", () => {
     })
   )
 
+  it.live("a burst of requests finds the connections of the last one, however many they were", () =>
+    Effect.gen(function* () {
+      const together = 400
+      let connections = 0
+      let waiting: Array<http.ServerResponse> = []
+      const server = http.createServer((_request, response) => {
+        waiting.push(response)
+        if (waiting.length < together) return
+        for (const each of waiting) each.end("ok")
+        waiting = []
+      })
+      server.on("connection", () => connections++)
+      const hub = yield* forward(yield* listen(server))
+      for (let burst = 0; burst < 3; burst++) {
+        const ids = Array.from({ length: together }, (_, i) => burst * together + i + 1)
+        for (const id of ids) hub.down(route(id), get("/"))
+        for (const id of ids) assert.strictEqual((yield* readAnswer(hub, route(id))).body.toString(), "ok")
+      }
+      assert.strictEqual(connections, together)
+    })
+  )
+
   it.live("keeps connections to the app, and asks again on a fresh one where a kept one turns out dead", () =>
     Effect.gen(function* () {
       let connections = 0

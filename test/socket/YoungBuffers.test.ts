@@ -62,32 +62,64 @@ describe("buffers of bulk transfers", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  /** Full collections of a process through which half a GiB of short-lived buffers goes, in turns of its event loop. */
-  const fullCollections = async (watched: boolean) => {
+  /** What a script prints, a number, in a process of its own with the watch of this module or without. */
+  const numberFrom = async (script: string, watched: boolean) => {
     const module = new URL("../../src/socket/YoungBuffers.ts", import.meta.url).href
-    const script = `
-      import { PerformanceObserver, constants } from "node:perf_hooks"
+    const start = `
       import { Effect, Layer } from "effect"
       import { layer } from ${JSON.stringify(module)}
-      let full = 0
-      new PerformanceObserver((list) => {
-        for (const { detail } of list.getEntries()) if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) full++
-      }).observe({ entryTypes: ["gc"] })
       if (${watched}) Effect.runFork(Layer.launch(layer))
-      for (let turn = 0; turn < 512; turn++) {
-        for (let i = 0; i < 16; i++) Buffer.allocUnsafeSlow(64 * 1024)
-        await new Promise((resume) => setTimeout(resume, 1))
-      }
-      await new Promise((resume) => setTimeout(resume, 50))
-      console.log(full)
+      ${script}
       process.exit()`
-    const argv = ["--input-type=module", "-e", script]
+    const argv = ["--input-type=module", "-e", start]
     return Number((await promisify(execFile)(process.execPath, argv, { cwd: import.meta.dirname })).stdout)
   }
 
+  /** Full collections while half a GiB of short-lived buffers goes through, in turns of the event loop. */
+  const fullCollections = `
+    import { PerformanceObserver, constants } from "node:perf_hooks"
+    let full = 0
+    new PerformanceObserver((list) => {
+      for (const { detail } of list.getEntries()) if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) full++
+    }).observe({ entryTypes: ["gc"] })
+    for (let turn = 0; turn < 512; turn++) {
+      for (let i = 0; i < 16; i++) Buffer.allocUnsafeSlow(64 * 1024)
+      await new Promise((resume) => setTimeout(resume, 1))
+    }
+    await new Promise((resume) => setTimeout(resume, 50))
+    console.log(full)`
+
   it("cost a process no full collection", async () => {
-    const [without, withIt] = await Promise.all([fullCollections(false), fullCollections(true)])
-    assert.isAtLeast(without, 4)
-    assert.isAtMost(withIt, without / 4)
+    const [without, withIt] = await Promise.all([false, true].map((watched) => numberFrom(fullCollections, watched)))
+    assert.isAtLeast(without as number, 4)
+    assert.isAtMost(withIt as number, (without as number) / 4)
+  })
+
+  /** Bytes by which the old generation grows while short-lived objects are made, after many of the same kind that stayed. */
+  const bornOld = `
+    import { getHeapSpaceStatistics } from "node:v8"
+    import { setImmediate } from "node:timers/promises"
+    const oldBytes = () => getHeapSpaceStatistics().find((space) => space.space_name === "old_space").space_used_size
+    const make = (i) => ({ head: { at: i, parts: [i, i + 1, i + 2] }, body: new Array(64).fill(i) })
+    const kept = []
+    for (let turn = 0; turn < 100; turn++) {
+      for (let i = 0; i < 3000; i++) kept.push(make(i))
+      await setImmediate()
+    }
+    kept.length = 100
+    let grown = 0
+    let before = oldBytes()
+    for (let turn = 0; turn < 200; turn++) {
+      for (let i = 0; i < 3000; i++) globalThis.latest = make(i)
+      const now = oldBytes()
+      grown += Math.max(0, now - before)
+      before = now
+      await setImmediate()
+    }
+    console.log(grown)`
+
+  it("and what is made after many that stayed is made young again", async () => {
+    const [without, withIt] = await Promise.all([false, true].map((watched) => numberFrom(bornOld, watched)))
+    assert.isAtMost(withIt as number, (without as number) / 2)
   })
 })

@@ -10,7 +10,7 @@ describe("a map by id", () => {
     const map = new IdMap<number>()
     const model = new Map<number, number>()
     // Few ids for many steps, so that chains form and break; some from either end of the range.
-    const ids = [...Array.from({ length: 48 }, (_, i) => i), 0xffff_ffff, 0xffff_fffe, 0x8000_0000]
+    const ids = [...Array.from({ length: 96 }, (_, i) => i), 0xffff_ffff, 0xffff_fffe, 0x8000_0000]
     for (let step = 0; step < 100_000; step++) {
       const id = ids[random.below(ids.length)] as number
       if (random.below(2) === 0) {
@@ -37,19 +37,19 @@ describe("a map by id", () => {
     assert.strictEqual(map.get(first - 1), undefined)
     for (let i = 0; i < 100_000; i++) assert.strictEqual(map.delete((first + i) >>> 0), i)
     assert.strictEqual(map.size, 0)
-    assert.strictEqual(map.room, 16)
+    assert.strictEqual(map.room, 64)
   })
 
   it("is half full at most, and gives room back once less than an eighth is used", () => {
     const map = new IdMap<number>()
-    for (let id = 0; id < 8; id++) map.set(id, id)
-    assert.strictEqual(map.room, 16)
-    map.set(8, 8)
-    assert.strictEqual(map.room, 32)
-    for (let id = 0; id < 5; id++) map.delete(id)
-    assert.deepStrictEqual([map.size, map.room], [4, 32])
-    map.delete(5)
-    assert.deepStrictEqual([map.size, map.room], [3, 16])
+    for (let id = 0; id < 32; id++) map.set(id, id)
+    assert.strictEqual(map.room, 64)
+    map.set(32, 32)
+    assert.strictEqual(map.room, 128)
+    for (let id = 0; id < 17; id++) map.delete(id)
+    assert.deepStrictEqual([map.size, map.room], [16, 128])
+    map.delete(17)
+    assert.deepStrictEqual([map.size, map.room], [15, 64])
   })
 
   it("tells what there was when it was asked, however it changes meanwhile", () => {
