@@ -15,7 +15,7 @@ import type { LinkFrame } from "./Wayleave1.ts"
 /** A message is closed once it holds this much; one chunk more still fits any limit. */
 const messageTargetBytes = limits.chunkBytesMax
 
-/** So many frames leave without waiting for the end of the turn: the peer begins with them while the rest is made (decision 0228). */
+/** So many frames leave without waiting for the end of the turn: the peer begins with them while the rest is made (decision 0229). */
 const framesWaitingMax = 12
 
 const whole = { binary: true, finish: true } as const

@@ -255,7 +255,7 @@ export const layer = (target: Target): Layer.Layer<RunnerApp, never, Dialer> =>
       const options: http.AgentOptions = {
         keepAlive: true,
         maxSockets: limits.streamsPerSessionMax,
-        // As many as there were at once: a burst of requests is often followed by another, and connections are dear (decision 0229).
+        // As many as there were at once: a burst of requests is often followed by another, and connections are dear (decision 0230).
         maxFreeSockets: limits.streamsPerSessionMax,
         timeout: idleMs,
         scheduling: "lifo"
