@@ -32,6 +32,16 @@ export interface NatsMessage {
   readonly headers?: { readonly code: number }
 }
 
+/** What is to be answered. */
+export interface NatsQuestion {
+  /** Where the answer is to come: a subject under `inbox`. */
+  readonly reply: string
+  /** It has not left, and will not. */
+  readonly onUnsent: () => void
+  /** One answer will do for this question and others: it has left in one message with another, and is answered where that one is. */
+  readonly onJoined?: (reply: string) => void
+}
+
 /** A connection as the bus uses it. What ends in `Unsafe` is synchronous and never throws. */
 export interface NatsConnection {
   /** A subject prefix that is ours alone. */
@@ -45,10 +55,10 @@ export interface NatsConnection {
   readonly payloadBytesMaxUnsafe: () => number
   /**
    * Leaves at the end of the present turn, together with whatever else is published in it: short messages to the same subject as one, each behind the
-   * other, unless they are to be answered. Nothing leaves while the server is away; of what was gathered when it went, `onUnsent` is told before anybody
-   * else hears of the loss.
+   * other, questions among questions that may share their answer. Nothing leaves while the server is away; of what was gathered when it went, `onUnsent`
+   * is told before anybody else hears of the loss.
    */
-  readonly publishUnsafe: (subject: string, data: Uint8Array, reply?: string, onUnsent?: () => void) => void
+  readonly publishUnsafe: (subject: string, data: Uint8Array, question?: NatsQuestion) => void
   /** Holds across reconnections. The effect it returns ends it, once everything that the server had sent by then has been handed on. */
   readonly subscribeUnsafe: (
     subject: string,
@@ -188,29 +198,45 @@ const dial = Effect.fnUntraced(function* (options: NatsOptions) {
 interface Outgoing {
   readonly subject: string
   readonly data: Uint8Array
-  readonly reply: string | undefined
-  readonly onUnsent: (() => void) | undefined
+  readonly question: NatsQuestion | undefined
 }
 
 /** So long a message may become by joining: beyond it the copy costs more than another message. */
 const joinedBytesMax = 16 * 1024
 
-/** What may leave as one message joined. Nothing changes its place towards a message that is to be answered. */
+/** So many questions may share a message: all of them go to the same member of a group. */
+const questionsJoinedMax = 16
+
+interface Joining {
+  readonly first: Outgoing
+  bytes: number
+  readonly parts: Array<Uint8Array>
+}
+
+const hasRoom = ({ bytes, first, parts }: Joining, { data }: Outgoing) =>
+  bytes + data.length <= joinedBytesMax && (first.question === undefined || parts.length < questionsJoinedMax)
+
+/** What may leave as one message joined. Nothing that is to be answered changes its place towards what is not. */
 const joined = (leaving: ReadonlyArray<Outgoing>): ReadonlyArray<Outgoing> => {
   if (leaving.length < 2) return leaving
-  const messages: Array<{ first: Outgoing; bytes: number; parts: Array<Uint8Array> }> = []
-  const open = new Map<string, (typeof messages)[number]>()
+  const messages: Array<Joining> = []
+  const open = new Map<string, Joining>()
+  let questions = false
   for (const one of leaving) {
-    const before = one.reply === undefined ? open.get(one.subject) : undefined
-    if (before !== undefined && before.bytes + one.data.length <= joinedBytesMax) {
-      before.parts.push(one.data)
-      before.bytes += one.data.length
+    const { data, question, subject } = one
+    const alone = question !== undefined && question.onJoined === undefined
+    if (alone || questions !== (question !== undefined)) open.clear()
+    questions = question !== undefined
+    const before = open.get(subject)
+    if (before !== undefined && hasRoom(before, one)) {
+      before.parts.push(data)
+      before.bytes += data.length
+      if (before.first.question !== undefined) question?.onJoined?.(before.first.question.reply)
       continue
     }
-    const message = { first: one, bytes: one.data.length, parts: [one.data] }
+    const message = { first: one, bytes: data.length, parts: [data] }
     messages.push(message)
-    if (one.reply === undefined) open.set(one.subject, message)
-    else open.clear()
+    if (!alone) open.set(subject, message)
   }
   return messages.map(({ first, parts }) => (parts.length === 1 ? first : { ...first, data: Buffer.concat(parts) }))
 }
@@ -289,12 +315,12 @@ export const connect = Effect.fnUntraced(function* (
     const leaving = outgoing
     outgoing = []
     if (!connection.isConnectedUnsafe()) {
-      for (const { onUnsent } of leaving) onUnsent?.()
+      for (const { question } of leaving) question?.onUnsent()
       return
     }
     try {
-      for (const { data, reply, subject } of joined(leaving))
-        client.publish(subject, data, reply === undefined ? {} : { reply })
+      for (const { data, question, subject } of joined(leaving))
+        client.publish(subject, data, question === undefined ? {} : { reply: question.reply })
     } catch {
       // Closed within this very job, or the new server allows less: as lost as any message at a loss of the connection.
     }
@@ -309,10 +335,10 @@ export const connect = Effect.fnUntraced(function* (
     lossesUnsafe: () => losses,
     changes: Stream.fromQueue(changes),
     payloadBytesMaxUnsafe: () => client.info?.max_payload ?? limits.natsPayloadBytesMin,
-    publishUnsafe: (subject, data, reply, onUnsent) => {
-      if (!connection.isConnectedUnsafe()) return onUnsent?.()
+    publishUnsafe: (subject, data, question) => {
+      if (!connection.isConnectedUnsafe()) return question?.onUnsent()
       if (outgoing.length === 0) turn(leave)
-      outgoing.push({ subject, data, reply, onUnsent })
+      outgoing.push({ subject, data, question })
     },
     subscribeUnsafe: (subject, group, onMessage) => {
       if (client.isClosed()) return Effect.void

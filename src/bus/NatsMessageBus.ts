@@ -26,13 +26,6 @@ const group = "wayleave"
 
 const failed = (reason: Reason) => Effect.fail(reason)
 
-/** What is to be answered: where, and whom to tell whether it left. */
-interface Question {
-  readonly reply: string
-  readonly onSent: () => void
-  readonly onUnsent: () => void
-}
-
 /** Hands messages to the server in order, at most `unconfirmedBytesMax` ahead of what it has confirmed. */
 const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTimeoutMs: number) {
   const context = yield* Effect.context<never>()
@@ -71,10 +64,10 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
     }
   }
 
-  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, question?: Question) => {
+  const send = (subject: string, messages: ReadonlyArray<Uint8Array>, question?: NatsQuestions.Question) => {
     question?.onSent()
     for (const message of messages) {
-      nats.publishUnsafe(subject, message, question?.reply, question?.onUnsent)
+      nats.publishUnsafe(subject, message, question)
       sentBytes += message.length + subject.length
     }
     BusMetrics.messages.updateUnsafe(messages.length, context)
@@ -107,7 +100,7 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
     handOver: (
       subject: string,
       messages: ReadonlyArray<Uint8Array>,
-      question?: Question
+      question?: NatsQuestions.Question
     ): Effect.Effect<void, Reason> => {
       if (!nats.isConnectedUnsafe()) return failed("Disconnected")
       if (parked.length > 0 || !hasRoom()) return park(() => send(subject, messages, question))
@@ -189,13 +182,11 @@ export const make = Effect.fnUntraced(function* (
   const askOne = (
     subject: string,
     envelopes: ReadonlyArray<Envelope>,
-    timeoutMs: number
+    { shared, timeoutMs }: NatsQuestions.AskOptions
   ): Effect.Effect<NatsMessage, Reason> => {
     const messages = encodeWhole(envelopes)
     if (messages === undefined) return failed("Unsendable")
-    const handOver: NatsQuestions.HandOver = (reply, onSent, onUnsent) =>
-      outbox.handOver(subject, messages, { reply, onSent, onUnsent })
-    return questions.ask(handOver, timeoutMs)
+    return questions.ask((question) => outbox.handOver(subject, messages, question), { shared, timeoutMs })
   }
 
   const subscribe = Effect.fnUntraced(function* (
@@ -274,13 +265,16 @@ export const make = Effect.fnUntraced(function* (
       Effect.suspend(() => {
         if (envelopes.length === 0) return Effect.void
         if (delivery === "each") return named(subject, publishEach(subject, envelopes))
-        return named(subject, Effect.asVoid(askOne(wire(subject, "one"), envelopes, bounds.publishTimeoutMs)))
+        const options = { shared: true, timeoutMs: bounds.publishTimeoutMs }
+        return named(subject, Effect.asVoid(askOne(wire(subject, "one"), envelopes, options)))
       }),
     subscribe,
     request: (subject, question) =>
       named(
         subject,
-        Effect.suspend(() => askOne(wire(subject, "ask"), [question], bounds.answerMs)).pipe(
+        Effect.suspend(() =>
+          askOne(wire(subject, "ask"), [question], { shared: false, timeoutMs: bounds.answerMs })
+        ).pipe(
           Effect.flatMap((message) => {
             const answer = decode(message)?.[0]
             return answer === undefined ? failed("Timeout") : Effect.succeed(answer)

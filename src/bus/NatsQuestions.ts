@@ -10,7 +10,7 @@ import { IdMap } from "../tunnel/IdMap.ts"
 import { limits } from "../tunnel/Limits.ts"
 import { Soon } from "../tunnel/Turn.ts"
 import type { BusError } from "./MessageBus.ts"
-import type { NatsConnection, NatsMessage } from "./NatsConnection.ts"
+import type { NatsConnection, NatsMessage, NatsQuestion } from "./NatsConnection.ts"
 
 type Reason = BusError["reason"]
 type Outcome = Effect.Effect<NatsMessage, Reason>
@@ -21,8 +21,20 @@ export const fullMark = new Uint8Array([1])
 export const takenMark = new Uint8Array(0)
 const noResponders = 503
 
+/** A question on its way: whoever hands it to the connection says so first. */
+export interface Question extends NatsQuestion {
+  readonly onSent: () => void
+}
+
 /** Hands a question over to the server, behind what was handed over before. */
-export type HandOver = (reply: string, onSent: () => void, onUnsent: () => void) => Effect.Effect<void, Reason>
+export type HandOver = (question: Question) => Effect.Effect<void, Reason>
+
+/** How something is asked. */
+export interface AskOptions {
+  readonly timeoutMs: number
+  /** Whether one answer may be that of several questions: it says no more than that they were taken. */
+  readonly shared: boolean
+}
 
 /** A question under way: its answer may come before anybody waits for it. */
 class Asked implements Due {
@@ -30,6 +42,10 @@ class Asked implements Due {
   private resume: ((outcome: Outcome) => void) | undefined
   private readonly untilMs: number
   private readonly lateness: () => Reason
+  /** Those that have left in one message with it, and share its answer. */
+  private sharing: Array<Asked> | undefined
+  /** Nobody waits for it any more. */
+  private left = false
 
   constructor(untilMs: number, lateness: () => Reason) {
     this.untilMs = untilMs
@@ -41,10 +57,30 @@ class Asked implements Due {
     else resume(this.outcome)
   })
 
+  share(other: Asked): void {
+    if (this.sharing === undefined) this.sharing = [other]
+    else this.sharing.push(other)
+  }
+
   settle(outcome: Outcome): void {
     if (this.outcome !== undefined) return
     this.outcome = outcome
     this.resume?.(outcome)
+  }
+
+  /** The answer has come: it is that of all who share it. */
+  answered(outcome: Outcome): void {
+    this.settle(outcome)
+    for (const other of this.sharing ?? []) other.settle(outcome)
+  }
+
+  leave(): void {
+    this.left = true
+  }
+
+  /** Nobody waits for it, nor for what shares its answer. */
+  get over(): boolean {
+    return this.left && (this.sharing === undefined || this.sharing.every(({ left }) => left))
   }
 
   dueMs(): number {
@@ -64,6 +100,8 @@ const outcomeOf = (message: NatsMessage): Outcome => {
   return Effect.succeed(message)
 }
 
+interface Telling extends Pick<Question, "onSent" | "onUnsent">, Pick<AskOptions, "shared"> {}
+
 /** The questions of one connection, which is back whenever `returned` succeeds. */
 export const make = Effect.fnUntraced(function* (
   nats: NatsConnection,
@@ -78,9 +116,10 @@ export const make = Effect.fnUntraced(function* (
   const deadlines = new Deadlines({ nowMs, soon: yield* Soon })
   const waiting = new IdMap<Asked>()
   let count = 0
+  const idOf = (reply: string) => Number.parseInt(reply.slice(nats.inbox.length + 1), 36)
   nats.subscribeUnsafe(`${nats.inbox}.*`, undefined, (message) => {
-    const id = Number.parseInt(message.subject.slice(nats.inbox.length + 1), 36)
-    waiting.get(id)?.settle(outcomeOf(message))
+    const id = idOf(message.subject)
+    waiting.get(id)?.answered(outcomeOf(message))
   })
   yield* Effect.forkScoped(
     deadlines.watch(
@@ -91,7 +130,7 @@ export const make = Effect.fnUntraced(function* (
   const lateness = (): Reason => (nats.isConnectedUnsafe() ? "Timeout" : "Disconnected")
 
   /** Asks once, where the server is there. */
-  const once = (send: (reply: string) => Effect.Effect<void, Reason>, untilMs: number): Outcome =>
+  const once = (handOver: HandOver, untilMs: number, { onSent, onUnsent, shared }: Telling): Outcome =>
     Effect.suspend(() => {
       if (!nats.isConnectedUnsafe()) return Effect.fail("Disconnected")
       const id = count
@@ -99,15 +138,24 @@ export const make = Effect.fnUntraced(function* (
       const asked = new Asked(untilMs, lateness)
       waiting.set(id, asked)
       deadlines.note(untilMs)
-      return Effect.ensuring(
-        Effect.andThen(send(`${nats.inbox}.${id.toString(36)}`), asked.answer),
-        Effect.sync(() => waiting.delete(id))
-      )
+      const reply = `${nats.inbox}.${id.toString(36)}`
+      let answerId = id
+      const onJoined = (other: string) => {
+        answerId = idOf(other)
+        waiting.get(answerId)?.share(asked)
+      }
+      const question: Question = shared ? { reply, onSent, onUnsent, onJoined } : { reply, onSent, onUnsent }
+      const leave = () => {
+        asked.leave()
+        if (asked.over) waiting.delete(id)
+        if (answerId !== id && waiting.get(answerId)?.over === true) waiting.delete(answerId)
+      }
+      return Effect.ensuring(Effect.andThen(handOver(question), asked.answer), Effect.sync(leave))
     })
 
   return {
     /** Asks within `timeoutMs`, and again only what nobody can have heard. While the server is away nothing is sent: it waits for its return. */
-    ask: (handOver: HandOver, timeoutMs: number): Outcome =>
+    ask: (handOver: HandOver, { shared, timeoutMs }: AskOptions): Outcome =>
       Effect.suspend(() => {
         const untilMs = nowMs() + timeoutMs
         let unsent = true
@@ -117,21 +165,23 @@ export const make = Effect.fnUntraced(function* (
         const onUnsent = () => {
           unsent = true
         }
-        const send = (reply: string) => handOver(reply, onSent, onUnsent)
+        const telling = { onSent, onUnsent, shared }
         const mayAgain = (reason: Reason) =>
           (reason === "NoResponders" && isReturning()) || (reason === "Disconnected" && unsent)
         // Hardly ever: a timeout of its own costs more than all the rest.
         const again = Effect.delay(
           Effect.andThen(
             returned,
-            Effect.suspend(() => once(send, untilMs))
+            Effect.suspend(() => once(handOver, untilMs, telling))
           ),
           limits.natsRedialMs
         ).pipe(
           Effect.retry({ schedule: Schedule.spaced(limits.natsRedialMs), while: mayAgain }),
           Effect.timeoutOrElse({ duration: timeoutMs, orElse: () => Effect.suspend(() => Effect.fail(lateness())) })
         )
-        return Effect.catch(once(send, untilMs), (reason) => (mayAgain(reason) ? again : Effect.fail(reason)))
+        return Effect.catch(once(handOver, untilMs, telling), (reason) =>
+          mayAgain(reason) ? again : Effect.fail(reason)
+        )
       }),
     /** The connection is lost, and with it every answer. */
     lose: () => {

@@ -31,7 +31,8 @@ export class RouteMap<A> {
     const value = requests?.delete(route.requestId)
     if (requests === undefined || value === undefined) return undefined
     this.count--
-    if (requests.size === 0) this.gateways.delete(route.gatewayId)
+    // The last one's table stays: its next request is likely not far.
+    if (requests.size === 0 && this.gateways.size > 1) this.gateways.delete(route.gatewayId)
     return value
   }
 

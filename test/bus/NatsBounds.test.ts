@@ -4,7 +4,7 @@ import { Deferred, Effect, Exit, Fiber, Metric, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as BusMetrics from "../../src/bus/BusMetrics.ts"
 import * as EnvelopeCodec from "../../src/bus/EnvelopeCodec.ts"
-import type { NatsAway, NatsConnection, NatsMessage } from "../../src/bus/NatsConnection.ts"
+import type { NatsAway, NatsConnection, NatsMessage, NatsQuestion } from "../../src/bus/NatsConnection.ts"
 import { make } from "../../src/bus/NatsMessageBus.ts"
 import type { Envelope } from "../../src/tunnel/Envelope.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -36,9 +36,12 @@ class PlayedServer implements NatsConnection {
   readonly lossesUnsafe = () => this.losses
   readonly payloadBytesMaxUnsafe = () => 1024 * 1024
   readonly abandonUnsafe = () => void this.abandoned++
-  readonly publishUnsafe = (subject: string, data: Uint8Array, reply?: string, onUnsent?: () => void) => {
-    if (!this.left && onUnsent !== undefined) this.unsent.push(onUnsent)
-    else this.published.push({ subject, data, ...(reply === undefined ? {} : { reply }) })
+  /** Where the next question is to be answered, if not by itself. */
+  joinedTo: string | undefined
+  readonly publishUnsafe = (subject: string, data: Uint8Array, question?: NatsQuestion) => {
+    if (!this.left && question !== undefined) this.unsent.push(question.onUnsent)
+    else this.published.push({ subject, data, ...(question === undefined ? {} : { reply: question.reply }) })
+    if (this.joinedTo !== undefined) question?.onJoined?.(this.joinedTo)
   }
   readonly subscribeUnsafe = (subject: string, _group: string | undefined, listener: (m: NatsMessage) => void) => {
     this.listeners.set(subject, listener)
@@ -248,6 +251,36 @@ describe("a publish to one", () => {
       })
     )
   }
+  it.effect("that left in one message with another shares its answer, also where the other is given up", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      const ask = (n: number) => Effect.forkChild(Effect.exit(bus.publish("s", [numbered(n)], "one")), atOnce)
+      const first = yield* ask(1)
+      const { reply = "" } = server.published.at(-1) ?? {}
+      server.joinedTo = reply
+      const [second, third] = [yield* ask(2), yield* ask(3)]
+      yield* Fiber.interrupt(first)
+      yield* Fiber.interrupt(third)
+      assert.isUndefined(second.pollUnsafe())
+      server.listeners.get(`${server.inbox}.*`)?.({ subject: reply, data: new Uint8Array(0) })
+      assert.isTrue(Exit.isSuccess(yield* Fiber.join(second)))
+      server.listeners.get(`${server.inbox}.*`)?.({ subject: reply, data: new Uint8Array([1]) })
+    })
+  )
+  it.effect("that shares an answer is Timeout in its own time where none comes", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      const first = yield* Effect.forkChild(Effect.flip(bus.publish("s", [numbered(1)], "one")), atOnce)
+      yield* TestClock.adjust(1)
+      server.joinedTo = server.published.at(-1)?.reply
+      const second = yield* Effect.forkChild(Effect.flip(bus.publish("s", [numbered(2)], "one")), atOnce)
+      yield* TestClock.adjust(limits.publishTimeoutMs - 1)
+      assert.strictEqual((yield* Fiber.join(first)).reason, "Timeout")
+      assert.isUndefined(second.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* Fiber.join(second)).reason, "Timeout")
+    })
+  )
   it.effect("is Timeout where nobody acknowledges it, and a late acknowledgement is nobody's", () =>
     Effect.gen(function* () {
       const { bus, server } = yield* played

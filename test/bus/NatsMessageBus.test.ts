@@ -104,6 +104,48 @@ it.live("what one turn publishes to one subject is one message, in order also wh
   }).pipe(Effect.scoped)
 )
 
+it.live(
+  "what one turn asks of one subject is few messages with one answer each, and questions of their own stay that",
+  () =>
+    Effect.gen(function* () {
+      const { port } = yield* startNatsServer()
+      const near = yield* busOn(port)
+      const far = yield* busOn(port)
+      const inbox = yield* near.subscribe("s")
+      yield* near.respond("s", (question) => Effect.succeed(question))
+      const wire = yield* connect({ servers: [`127.0.0.1:${port}`] })
+      const heard = { one: 0, ask: 0 }
+      for (const kind of ["one", "ask"] as const) {
+        wire.subscribeUnsafe(
+          `${Subject.onServer("s", kind, EnvelopeCodec.layout)}`,
+          undefined,
+          () => void heard[kind]++
+        )
+      }
+      yield* wire.flush
+      const ask = (n: number) => far.request("s", numbered(n))
+      const [, answers] = yield* Effect.all(
+        [
+          Effect.forEach(
+            Array.from({ length: 40 }, (_, i) => numbered(i)),
+            (envelope) => far.publish("s", [envelope], "one"),
+            { concurrency: "unbounded", discard: true }
+          ),
+          Effect.forEach([100, 101, 102], ask, { concurrency: "unbounded" })
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(answers.map(numberOf), [100, 101, 102])
+      assert.deepStrictEqual(
+        yield* take(inbox, 40),
+        Array.from({ length: 40 }, (_, i) => i)
+      )
+      yield* wire.flush
+      // 16, 16 and 8.
+      assert.deepStrictEqual(heard, { one: 3, ask: 3 })
+    }).pipe(Effect.scoped)
+)
+
 it.live("last words of many streams share their flushes: fewer than one for ten", () =>
   Effect.gen(function* () {
     const bus = yield* MessageBus

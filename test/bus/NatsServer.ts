@@ -3,7 +3,7 @@
  * and say what to do. Each has a free port and a directory of its own, and is ended by its process id.
  */
 import { spawn } from "node:child_process"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Context, Effect, Layer } from "effect"
@@ -41,6 +41,18 @@ export interface NatsServerOptions {
   readonly config?: string
   readonly files?: Readonly<Record<string, string>>
 }
+
+/** A stop takes each thread when it comes to it, and what one of them had in hand until then is still answered. */
+const untilStopped = (pid: number) =>
+  Effect.callback<void>((resume) => {
+    const states = () =>
+      readdirSync(`/proc/${pid}/task`).map((thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1"))
+    const look = () => {
+      if (states().every((stat) => stat.slice(stat.lastIndexOf(")") + 2).startsWith("T"))) resume(Effect.void)
+      else setImmediate(look)
+    }
+    look()
+  })
 
 /** Starts a server and waits until it listens. In `config`, `$DIR` is its own directory. */
 export const startNatsServer = (options: NatsServerOptions = {}) =>
@@ -85,7 +97,11 @@ export const startNatsServer = (options: NatsServerOptions = {}) =>
         Effect.sync(() => void child.kill("SIGKILL")),
         ended
       ),
-      signal: (signal) => Effect.sync(() => void child.kill(signal))
+      signal: (signal) =>
+        Effect.andThen(
+          Effect.sync(() => void child.kill(signal)),
+          signal === "SIGSTOP" ? untilStopped(child.pid ?? 0) : Effect.void
+        )
     }
     return server
   })
