@@ -8,7 +8,11 @@ interface CallFrame {
 
 /** The part of a `.cpuprofile` that is read here. Times are microseconds of the machine's steady clock. */
 export interface CpuProfile {
-  readonly nodes: ReadonlyArray<{ readonly id: number; readonly callFrame: CallFrame }>
+  readonly nodes: ReadonlyArray<{
+    readonly id: number
+    readonly callFrame: CallFrame
+    readonly children?: ReadonlyArray<number>
+  }>
   readonly startTime: number
   readonly samples: ReadonlyArray<number>
   readonly timeDeltas: ReadonlyArray<number>
@@ -27,6 +31,16 @@ export interface Profile {
   readonly busyMicros: number
   readonly functions: ReadonlyArray<Share>
   readonly groups: ReadonlyArray<Share>
+  /** What was spent in places that match, with all that they called. */
+  readonly withinMicros: number
+}
+
+/** What is counted. */
+export interface AggregateOptions {
+  readonly fromMicros?: number
+  readonly toMicros?: number
+  /** Functions by name and place, as `functions` has them. */
+  readonly within?: RegExp
 }
 
 const packageIn = /^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\/(.*)$/
@@ -50,8 +64,25 @@ const placeOf = (frame: CallFrame): string => {
 const ranked = (sums: ReadonlyMap<string, number>): ReadonlyArray<Share> =>
   [...sums].map(([name, micros]) => ({ name, micros })).toSorted((a, b) => b.micros - a.micros)
 
+/** The ids of all nodes that match, and of what they called. */
+const idsWithin = ({ nodes }: CpuProfile, pattern: RegExp): ReadonlySet<number> => {
+  const children = new Map(nodes.map(({ children, id }) => [id, children ?? []]))
+  const within = new Set<number>()
+  const enter = (id: number): void => {
+    if (within.has(id)) return
+    within.add(id)
+    for (const child of children.get(id) ?? []) enter(child)
+  }
+  for (const { callFrame, id } of nodes) if (pattern.test(placeOf(callFrame))) enter(id)
+  return within
+}
+
 /** Adds up the samples between two moments of the same clock. */
-export const aggregate = (profile: CpuProfile, fromMicros = -Infinity, toMicros = Infinity): Profile => {
+export const aggregate = (
+  profile: CpuProfile,
+  { fromMicros = -Infinity, toMicros = Infinity, within = /(?!)/ }: AggregateOptions = {}
+): Profile => {
+  const idsOfWithin = idsWithin(profile, within)
   const frames = new Map(profile.nodes.map(({ callFrame, id }) => [id, callFrame]))
   const functions = new Map<string, number>()
   const groups = new Map<string, number>()
@@ -59,6 +90,7 @@ export const aggregate = (profile: CpuProfile, fromMicros = -Infinity, toMicros 
     sums.set(name, (sums.get(name) ?? 0) + micros)
   let idleMicros = 0
   let busyMicros = 0
+  let withinMicros = 0
   let now = profile.startTime
   for (const [i, id] of profile.samples.entries()) {
     now += profile.timeDeltas[i] ?? 0
@@ -71,8 +103,9 @@ export const aggregate = (profile: CpuProfile, fromMicros = -Infinity, toMicros 
       continue
     }
     busyMicros += micros
+    if (idsOfWithin.has(id)) withinMicros += micros
     add(functions, placeOf(frame), micros)
     add(groups, groupOf(frame), micros)
   }
-  return { idleMicros, busyMicros, functions: ranked(functions), groups: ranked(groups) }
+  return { idleMicros, busyMicros, withinMicros, functions: ranked(functions), groups: ranked(groups) }
 }

@@ -36,10 +36,17 @@ describe("a profile", () => {
     assert.strictEqual(functions[0]?.name, "relay src/hub/Relay.ts:42")
   })
   it("counts only what was between two moments", () =>
-    assert.deepStrictEqual(aggregate(profile, 1_150, 1_450).groups, [
+    assert.deepStrictEqual(aggregate(profile, { fromMicros: 1_150, toMicros: 1_450 }).groups, [
       { name: "src/hub/Relay.ts", micros: 100 },
       { name: "effect", micros: 100 }
     ]))
+  it("says what places cost with all that they called, however they were reached", () => {
+    const nodes = profile.nodes.map((node) => (node.id === 2 ? { ...node, children: [3, 6] } : node))
+    const within = (pattern: RegExp) => aggregate({ ...profile, nodes }, { within: pattern }).withinMicros
+    assert.strictEqual(within(/src\/hub\//), 300)
+    assert.strictEqual(within(/runLoop|writev/), 100)
+    assert.strictEqual(within(/src\/gateway\//), 0)
+  })
   it("names a scoped package whole", () =>
     assert.deepStrictEqual(
       aggregate({ ...profile, samples: [4, 1], timeDeltas: [100, 100] }).groups.map(({ name }) => name),

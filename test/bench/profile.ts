@@ -2,7 +2,7 @@
  * `npm run profile`: one row on one way with `node --cpu-prof` on the tunnel's processes, and where their time went: by file or package and by function,
  * each without what it called. The profiles stay, for a flame graph.
  *
- * `--row PATTERN`, `--way NAME`, `--top N`, `--times N` to go on longer.
+ * `--row PATTERN`, `--way NAME`, `--top N`, `--times N` to go on longer, `--within PATTERN` for the share of some places with all that they called.
  */
 import { mkdtempSync, readdirSync, readFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -24,7 +24,8 @@ const { values: args } = parseArgs({
     row: { type: "string", default: "small GET" },
     way: { type: "string", default: "local port" },
     top: { type: "string", default: "30" },
-    times: { type: "string", default: "3" }
+    times: { type: "string", default: "3" },
+    within: { type: "string" }
   }
 })
 const top = Number(args.top)
@@ -64,9 +65,16 @@ const program = Effect.gen(function* () {
     yield* Effect.promise(stop)
     const file = readdirSync(directory).find((name) => name.split(".").includes(String(pid)))
     if (file === undefined) return yield* new ProfileFailed({ message: `the ${label} has left no profile` })
-    const profile = aggregate(JSON.parse(readFileSync(join(directory, file), "utf8")) as CpuProfile, from, to)
+    const profile = aggregate(JSON.parse(readFileSync(join(directory, file), "utf8")) as CpuProfile, {
+      fromMicros: from,
+      toMicros: to,
+      ...(args.within === undefined ? {} : { within: new RegExp(args.within) })
+    })
     const busy = (100 * profile.busyMicros) / (profile.busyMicros + profile.idleMicros)
     say(`\n${label}: ${busy.toFixed(0)} % busy; ${join(directory, file)}\n`)
+    if (args.within !== undefined) {
+      say(`${((100 * profile.withinMicros) / profile.busyMicros).toFixed(1)} % of busy time within ${args.within}\n`)
+    }
     say(shares(profile, "file or package", profile.groups))
     say(`\n${shares(profile, "function", profile.functions)}`)
   }
