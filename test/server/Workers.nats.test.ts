@@ -1,7 +1,8 @@
 /** `wayleave serve --workers N`: real processes, signals and a real `nats-server`. */
 
 import { readFileSync } from "node:fs"
-import { createServer, type ServerResponse } from "node:http"
+import { createServer, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { withDescendants } from "../bench/ProcessTree.ts"
@@ -106,6 +107,20 @@ const gone = (pids: ReadonlyArray<number>) =>
       return check(left.length === 0, `left: ${left.map(commandOf)}`)
     })
   )
+
+/** Takes a port below those that the kernel hands out: the one beside it does not go to whoever else asks for any. */
+const takeQuietPort = Effect.acquireRelease(
+  Effect.callback<Server, Error>((resume) => {
+    const server = createServer()
+    server.once("error", (error) => resume(Effect.fail(error)))
+    const port = 20_000 + Math.floor(Math.random() * 10_000)
+    server.listen(port, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) => Effect.sync(() => server.close())
+).pipe(
+  Effect.retry({ times: 9 }),
+  Effect.map((server) => (server.address() as AddressInfo).port)
+)
 
 describe("wayleave serve --workers", () => {
   it.live(
@@ -294,7 +309,7 @@ describe("wayleave serve --workers", () => {
     "says so where the port for operators of a later worker is taken",
     () =>
       Effect.gen(function* () {
-        const taken = yield* listen(createServer())
+        const taken = yield* takeQuietPort
         const ended = yield* Command.run(["serve", "--workers", "2", "--port", "0", "--admin-port", String(taken - 1)])
         assert.strictEqual(ended.code, 1)
         assert.match(ended.stderr, new RegExp(`127\\.0\\.0\\.1:${taken} is in use by another process`))
