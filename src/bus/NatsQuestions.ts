@@ -118,8 +118,7 @@ export const make = Effect.fnUntraced(function* (
   let count = 0
   const idOf = (reply: string) => Number.parseInt(reply.slice(nats.inbox.length + 1), 36)
   nats.subscribeUnsafe(`${nats.inbox}.*`, undefined, (message) => {
-    const id = idOf(message.subject)
-    waiting.get(id)?.answered(outcomeOf(message))
+    waiting.get(idOf(message.subject))?.answered(outcomeOf(message))
   })
   yield* Effect.forkScoped(
     deadlines.watch(
@@ -142,12 +141,16 @@ export const make = Effect.fnUntraced(function* (
       let answerId = id
       const onJoined = (other: string) => {
         answerId = idOf(other)
-        waiting.get(answerId)?.share(asked)
+        const first = waiting.get(answerId)
+        // Whoever asked first may have given up within this very turn: its message leaves all the same.
+        if (first === undefined) waiting.set(answerId, asked)
+        else first.share(asked)
       }
       const question: Question = shared ? { reply, onSent, onUnsent, onJoined } : { reply, onSent, onUnsent }
       const leave = () => {
         asked.leave()
-        if (asked.over) waiting.delete(id)
+        // No answer comes to one that was joined to another.
+        if (asked.over || answerId !== id) waiting.delete(id)
         if (answerId !== id && waiting.get(answerId)?.over === true) waiting.delete(answerId)
       }
       return Effect.ensuring(Effect.andThen(handOver(question), asked.answer), Effect.sync(leave))

@@ -267,6 +267,19 @@ describe("a publish to one", () => {
       server.listeners.get(`${server.inbox}.*`)?.({ subject: reply, data: new Uint8Array([1]) })
     })
   )
+  it.effect("that left in one message with another has its answer where that one was given up before they left", () =>
+    Effect.gen(function* () {
+      const { bus, server } = yield* played
+      const ask = (n: number) => Effect.forkChild(Effect.exit(bus.publish("s", [numbered(n)], "one")), atOnce)
+      yield* Effect.flatMap(ask(1), Fiber.interrupt)
+      const { reply = "" } = server.published.at(-1) ?? {}
+      server.joinedTo = reply
+      const both = [yield* ask(2), yield* ask(3)]
+      yield* Fiber.interrupt(both[0] as (typeof both)[number])
+      server.listeners.get(`${server.inbox}.*`)?.({ subject: reply, data: new Uint8Array(0) })
+      assert.isTrue(Exit.isSuccess(yield* Fiber.join(both[1] as (typeof both)[number])))
+    })
+  )
   it.effect("that shares an answer is Timeout in its own time where none comes", () =>
     Effect.gen(function* () {
       const { bus, server } = yield* played
