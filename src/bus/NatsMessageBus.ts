@@ -10,6 +10,7 @@ import { type Envelope, isLastWord } from "../tunnel/Envelope.ts"
 import { makeFork } from "../tunnel/Fibers.ts"
 import { Fifo } from "../tunnel/Fifo.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { bind } from "../tunnel/Series.ts"
 import * as BusMetrics from "./BusMetrics.ts"
 import * as EnvelopeCodec from "./EnvelopeCodec.ts"
 import { type BusBounds, BusError, type Delivery, deliveriesAll, MessageBus } from "./MessageBus.ts"
@@ -29,6 +30,7 @@ const failed = (reason: Reason) => Effect.fail(reason)
 /** Hands messages to the server in order, at most `unconfirmedBytesMax` ahead of what it has confirmed. */
 const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTimeoutMs: number) {
   const context = yield* Effect.context<never>()
+  const messagesSent = bind(BusMetrics.messages, context)
   const parked = new Fifo<{
     readonly send: () => void
     readonly resume: (outcome: Effect.Effect<void, Reason>) => void
@@ -70,7 +72,7 @@ const makeOutbox = Effect.fnUntraced(function* (nats: NatsConnection, publishTim
       nats.publishUnsafe(subject, message, question)
       sentBytes += message.length + subject.length
     }
-    BusMetrics.messages.updateUnsafe(messages.length, context)
+    messagesSent.update(messages.length, context)
     if (sentBytes - confirmedBytes > limits.natsUnconfirmedBytesMax / 2) flushes.soonUnsafe()
   }
 

@@ -1,5 +1,6 @@
-/** What a gateway counts. Names and meanings stand in `docs/metrics.md`. Series are resolved once, so that counting costs no lookup by label. */
+/** What a gateway counts. Names and meanings stand in `docs/metrics.md`. Series are found once, so that counting costs no lookup. */
 import { type Context, Metric } from "effect"
+import { bind } from "../tunnel/Series.ts"
 import { errors, type Outcome } from "./GatewayError.ts"
 
 /** Streams that ended, by outcome: `ok`, `cancelled` (the visitor left), or an error code. */
@@ -59,32 +60,42 @@ export interface GatewayMeter {
 }
 
 const outcomes: ReadonlyArray<Outcome> = ["ok", "cancelled", ...(Object.keys(errors) as Array<keyof typeof errors>)]
-
-const byOutcome = Object.fromEntries(
-  outcomes.map((outcome) => [outcome, Metric.withAttributes(requests, { outcome })])
-) as Readonly<Record<Outcome, Metric.Counter<number>>>
-
-const byReason: Readonly<Record<UplinkRefusal, Metric.Counter<number>>> = {
-  Unknown: Metric.withAttributes(uplinksRefused, { reason: "Unknown" }),
-  Foreign: Metric.withAttributes(uplinksRefused, { reason: "Foreign" }),
-  Late: Metric.withAttributes(uplinksRefused, { reason: "Late" }),
-  Duplicate: Metric.withAttributes(uplinksRefused, { reason: "Duplicate" })
-}
-const bytesUpTotal = Metric.withAttributes(bodyBytes, { direction: "up" })
-const bytesDownTotal = Metric.withAttributes(bodyBytes, { direction: "down" })
+const reasons: ReadonlyArray<UplinkRefusal> = ["Unknown", "Foreign", "Late", "Duplicate"]
 
 /** Binds the metrics to the registry of `context`. */
-export const meter = (context: Context.Context<never>): GatewayMeter => ({
-  opened: () => inFlight.modifyUnsafe(1, context),
-  closed: () => inFlight.modifyUnsafe(-1, context),
-  ended: (outcome, bytesUp, bytesDown, durationMs) => {
-    byOutcome[outcome].updateUnsafe(1, context)
-    if (bytesUp > 0) bytesUpTotal.updateUnsafe(bytesUp, context)
-    if (bytesDown > 0) bytesDownTotal.updateUnsafe(bytesDown, context)
-    durations.updateUnsafe(durationMs / 1000, context)
-  },
-  refused: (reason) => byReason[reason].updateUnsafe(1, context),
-  asleep: (change) => socketsAsleep.modifyUnsafe(change, context),
-  unacknowledged: (bytes) => unacknowledgedBytes.modifyUnsafe(bytes, context),
-  windowGrowth: (bytes) => windowGrowthBytes.modifyUnsafe(bytes, context)
-})
+export const meter = (context: Context.Context<never>): GatewayMeter => {
+  type Count = (by: number) => void
+  const count = (metric: Metric.Metric<number, unknown>): Count => {
+    const { update } = bind(metric, context)
+    return (by) => update(by, context)
+  }
+  const change = (metric: Metric.Gauge<number>): Count => {
+    const { modify } = bind(metric, context)
+    return (by) => modify(by, context)
+  }
+  const each = <Name extends string>(of: typeof requests, label: string, names: ReadonlyArray<Name>) =>
+    Object.fromEntries(names.map((name) => [name, count(Metric.withAttributes(of, { [label]: name }))])) as Record<
+      Name,
+      Count
+    >
+
+  const byOutcome = each(requests, "outcome", outcomes)
+  const byReason = each(uplinksRefused, "reason", reasons)
+  const bytes = each(bodyBytes, "direction", ["up", "down"])
+  const seconds = count(durations)
+  const open = change(inFlight)
+  return {
+    opened: () => open(1),
+    closed: () => open(-1),
+    ended: (outcome, bytesUp, bytesDown, durationMs) => {
+      byOutcome[outcome](1)
+      bytes.up(bytesUp)
+      bytes.down(bytesDown)
+      seconds(durationMs / 1000)
+    },
+    refused: (reason) => byReason[reason](1),
+    asleep: change(socketsAsleep),
+    unacknowledged: change(unacknowledgedBytes),
+    windowGrowth: change(windowGrowthBytes)
+  }
+}

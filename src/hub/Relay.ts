@@ -8,6 +8,7 @@ import * as Subject from "../bus/Subject.ts"
 import { type Claimant, RouteStore, type Verdict } from "../route/RouteStore.ts"
 import type { RouteKey, Uplink } from "../tunnel/Envelope.ts"
 import { limits } from "../tunnel/Limits.ts"
+import { bind } from "../tunnel/Series.ts"
 import * as HubMetrics from "./HubMetrics.ts"
 
 /** What became of a batch, for whoever has to act on it: the store and the bus have been told already. */
@@ -80,6 +81,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const bus = yield* MessageBus
   const context = yield* Effect.context<never>()
   const subjectOf = Subject.ofGateways(namespace)
+  const framesPublished = bind(HubMetrics.framesPublished, context)
 
   const authorize = (claimant: Claimant, batch: ReadonlyArray<Uplink>, keep?: (stray: Uplink) => boolean) => {
     const verdict = routes.authorize(claimant, batch)
@@ -137,7 +139,7 @@ export const makeRelay = Effect.fnUntraced(function* (namespace: string) {
   const settle = ({ admitted, ending, refused }: Verdict<Uplink>, published: boolean): Relayed => {
     for (const { reason } of refused) refusedBy[reason].updateUnsafe(1, context)
     if (published) {
-      HubMetrics.framesPublished.updateUnsafe(admitted.length, context)
+      framesPublished.update(admitted.length, context)
       return { refused, ended: ending, broken: [] }
     }
     HubMetrics.publishesFailed.updateUnsafe(1, context)

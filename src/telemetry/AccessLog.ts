@@ -4,7 +4,7 @@
  * Queries may hold secrets, so a line says that there was one and not what it said. Lines that come faster than the log takes them are
  * counted and dropped: a burst must not grow memory.
  */
-import { Effect, Layer, Metric, Queue } from "effect"
+import { Cause, Clock, Effect, Layer, Logger, LogLevel, Metric, Queue, References } from "effect"
 import { type StreamEnd, StreamObserver, type StreamStart } from "../gateway/StreamObserver.ts"
 import { limits } from "../tunnel/Limits.ts"
 
@@ -66,6 +66,23 @@ export const show = (line: AccessLine): string => {
   return `${who} ${how} up=${line.bytesUp} down=${line.bytesDown} ${line.requestId}`
 }
 
+const writeFields = (batch: ReadonlyArray<AccessLine>) =>
+  Effect.forEach(batch, (line) => Effect.annotateLogs(Effect.logInfo("request"), { ...line }), { discard: true })
+
+/** As `Effect.logInfo` of each, but asks once who logs, and when: an effect for each line costs as much as its text. */
+const writeWords = (batch: ReadonlyArray<AccessLine>) =>
+  Effect.withFiber((fiber) => {
+    const logLevel = "Info"
+    if (LogLevel.isGreaterThan(fiber.getRef(References.MinimumLogLevel), logLevel)) return Effect.void
+    const date = new Date(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())
+    const loggers = [...fiber.getRef(Logger.CurrentLoggers)]
+    for (const line of batch) {
+      const message = [show(line)]
+      for (const logger of loggers) logger.log({ message, logLevel, date, cause: Cause.empty, fiber })
+    }
+    return Effect.void
+  })
+
 /** Writes through Effect's logger: `json` puts the fields into annotations, otherwise they stand in the message. */
 export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamObserver> =>
   Layer.effect(
@@ -73,9 +90,7 @@ export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamOb
     Effect.gen(function* () {
       const lines = yield* Queue.dropping<AccessLine>(limits.accessLogLinesMax)
       const context = yield* Effect.context<never>()
-      const write = (line: AccessLine) =>
-        options.json ? Effect.annotateLogs(Effect.logInfo("request"), { ...line }) : Effect.logInfo(show(line))
-      const writeAll = (batch: ReadonlyArray<AccessLine>) => Effect.forEach(batch, write, { discard: true })
+      const writeAll = options.json ? writeFields : writeWords
       // What is queued when the server ends is still written: those lines are the end of the story.
       yield* Effect.addFinalizer(() => Effect.flatMap(Queue.clear(lines), writeAll))
       yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.takeAll(lines), writeAll)))

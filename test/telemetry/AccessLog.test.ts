@@ -62,6 +62,26 @@ it.effect("with JSON the fields are fields", () => {
   })
 })
 
+it.effect("says nothing where its level is not asked for, and says it to each logger where it is", () => {
+  const one: Array<string> = []
+  const other: Array<string> = []
+  const into = (lines: Array<string>) => Logger.make(({ message }) => void lines.push(String(message)))
+  const seen = (level: "Info" | "Warn") =>
+    StreamObserver.use((observer) => Effect.sync(() => observer.end(start, end))).pipe(
+      Effect.provide(AccessLog.layer({ json: false })),
+      Effect.provide(
+        Layer.mergeAll(Logger.layer([into(one), into(other)]), Layer.succeed(References.MinimumLogLevel, level))
+      )
+    )
+  return Effect.gen(function* () {
+    yield* seen("Warn")
+    assert.deepStrictEqual([one, other], [[], []])
+    yield* seen("Info")
+    assert.lengthOf(one, 1)
+    assert.deepStrictEqual(one, other)
+  })
+})
+
 it("a visitor cannot forge a line or a field", () => {
   const line = AccessLog.show(AccessLog.lineOf({ ...start, target: "/a\r\n192.0.2.9 b\u001b[2J", method: "" }, end))
   assert.strictEqual(line.split(" ").length, 10)
