@@ -28,23 +28,43 @@ const growth = (subject: Subject, before: Memory, after: Memory, unitBytes: numb
   return tells ? { value, more: { [`${unit} held after collection`]: held } } : { value }
 }
 
+const others = (subject: Subject, seconds: number) =>
+  wrk(subject.place, {
+    connections: 8,
+    seconds,
+    method: "GET",
+    path: "/",
+    body: "",
+    expected: Content.small.toString("latin1")
+  })
+
+/** What a process buys once, V8's young generation foremost, it has bought after that. */
+const bought = (subject: Subject) => others(subject, 2)
+
 const warmCount = 100
 const counted = (count: number) => count.toLocaleString("en-US")
 
+/** Some, then more: the value is of the first, to be compared with that of all. */
 const idleSockets =
-  (count: number) =>
+  (first: number, count: number) =>
   async (subject: Subject): Promise<Measured> => {
-    // What a process buys once, it has bought by then.
+    await bought(subject)
     for (const socket of await SocketLoad.openSockets(subject.place, warmCount)) socket.destroy()
     await settle()
     const before = await memoryOf(subject)
-    const sockets = await SocketLoad.openSockets(subject.place, count)
-    try {
+    const sockets: Array<Socket> = []
+    const open = async (more: number) => {
+      sockets.push(...(await SocketLoad.openSockets(subject.place, more)))
       await settle()
-      const after = await memoryOf(subject)
       const closed = sockets.filter(({ destroyed }) => destroyed).length
-      if (closed > 0) throw new Error(`${closed} of ${count} WebSockets were closed`)
-      return growth(subject, before, after, count * KiB)
+      if (closed > 0) throw new Error(`${closed} of ${sockets.length} WebSockets were closed`)
+      return growth(subject, before, await memoryOf(subject), sockets.length * KiB)
+    }
+    try {
+      const { more, value } = await open(first)
+      const ofAll = await open(count - first)
+      const named = Object.entries(ofAll.more ?? {}).map(([name, held]) => [`${name}, of ${counted(count)}`, held])
+      return { value, more: { ...more, [`KiB of ${counted(count)}`]: ofAll.value, ...Object.fromEntries(named) } }
     } finally {
       for (const socket of sockets) socket.destroy()
     }
@@ -54,6 +74,7 @@ const idleSockets =
 const openRequests =
   (first: number, count: number) =>
   async (subject: Subject): Promise<Measured> => {
+    await bought(subject)
     const warm = await Load.hold(subject.place, warmCount)
     warm.close()
     await settle()
@@ -72,16 +93,6 @@ const openRequests =
       for (const { close } of open) close()
     }
   }
-
-const others = (subject: Subject, seconds: number) =>
-  wrk(subject.place, {
-    connections: 8,
-    seconds,
-    method: "GET",
-    path: "/",
-    body: "",
-    expected: Content.small.toString("latin1")
-  })
 
 const stoppingBytes = 256 * MiB
 
@@ -104,7 +115,7 @@ const oneStoppedReader = async (subject: Subject) => {
 
 /** First in processes that have served small requests only, then once they have carried a whole download, and have bought the memory for it. */
 const stoppedReader = async (subject: Subject): Promise<Measured> => {
-  await others(subject, 2)
+  await bought(subject)
   const first = await oneStoppedReader(subject)
   await Transfer.download(subject.place, 64 * MiB)
   const later = await oneStoppedReader(subject)
@@ -115,7 +126,7 @@ const turns = 5
 
 /** The slowest hundredth of the other visitors' requests beside a reader that has stopped, and without it, in turn. */
 const besideStoppedReader = async (subject: Subject): Promise<Measured> => {
-  await others(subject, 2)
+  await bought(subject)
   const alone: Array<number> = []
   const beside: Array<number> = []
   for (let turn = 0; turn < turns; turn++) {
@@ -138,7 +149,7 @@ export const memoryRows: ReadonlyArray<Row> = [
     kind: "amount",
     fresh: true,
     on: throughSomething,
-    measure: idleSockets(1_000)
+    measure: idleSockets(1_000, 4_000)
   },
   {
     name: "4,000 open requests, each",
