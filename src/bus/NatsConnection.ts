@@ -201,12 +201,6 @@ interface Outgoing {
   readonly question: NatsQuestion | undefined
 }
 
-/** So long a message may become by joining: beyond it the copy costs more than another message. */
-const joinedBytesMax = 16 * 1024
-
-/** So many questions may share a message: all of them go to the same member of a group. */
-const questionsJoinedMax = 16
-
 interface Joining {
   readonly first: Outgoing
   bytes: number
@@ -214,7 +208,8 @@ interface Joining {
 }
 
 const hasRoom = ({ bytes, first, parts }: Joining, { data }: Outgoing) =>
-  bytes + data.length <= joinedBytesMax && (first.question === undefined || parts.length < questionsJoinedMax)
+  bytes + data.length <= limits.natsJoinedBytesMax &&
+  (first.question === undefined || parts.length < limits.natsQuestionsJoinedMax)
 
 /** What may leave as one message joined. Nothing that is to be answered changes its place towards what is not. */
 const joined = (leaving: ReadonlyArray<Outgoing>): ReadonlyArray<Outgoing> => {

@@ -15,9 +15,6 @@ import type { LinkFrame } from "./Wayleave1.ts"
 /** A message is closed once it holds this much; one chunk more still fits any limit. */
 const messageTargetBytes = limits.chunkBytesMax
 
-/** So many frames leave without waiting for the end of the turn: the peer begins with them while the rest is made (decision 0229). */
-const framesWaitingMax = 12
-
 const whole = { binary: true, finish: true } as const
 
 /** How frames become bytes on this side, and what happens when the link has to give up on some. */
@@ -97,7 +94,8 @@ export class Link<Out extends RequestFrame | ResponseFrame> {
     }
     this.queued += bytes
     if (this.socket === undefined || this.blocked) return true
-    if (this.queued > messageTargetBytes || this.control.length + this.data.length >= framesWaitingMax) this.flush()
+    if (this.queued > messageTargetBytes || this.control.length + this.data.length >= limits.linkFramesWaitingMax)
+      this.flush()
     else this.schedule()
     return true
   }

@@ -66,9 +66,6 @@ export const show = (line: AccessLine): string => {
   return `${who} ${how} up=${line.bytesUp} down=${line.bytesDown} ${line.requestId}`
 }
 
-/** As long as a line waits for others, in milliseconds. To rouse a fiber in each turn of the event loop costs more than what it writes. */
-const gatherMs = 20
-
 const writeFields = (batch: ReadonlyArray<AccessLine>) =>
   Effect.forEach(batch, (line) => Effect.annotateLogs(Effect.logInfo("request"), { ...line }), { discard: true })
 
@@ -96,8 +93,9 @@ export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamOb
       const writeAll = options.json ? writeFields : writeWords
       // What is queued when the server ends is still written: those lines are the end of the story.
       yield* Effect.addFinalizer(() => Effect.flatMap(Queue.clear(lines), writeAll))
+      // To rouse a fiber in each turn of the event loop would cost more than what it writes.
       const writeNext = Effect.flatMap(Queue.takeAll(lines), writeAll)
-      yield* Effect.forkScoped(Effect.forever(Effect.andThen(writeNext, Effect.sleep(gatherMs))))
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(writeNext, Effect.sleep(limits.logGatherMs))))
       return {
         start: () => {},
         head: () => {},

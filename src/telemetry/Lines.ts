@@ -2,9 +2,7 @@
  * Lines to standard output, a few writes a second: under load a write for each line costs a process more than a tenth of its time, and one for each turn of
  * its event loop still a thirtieth. What is left when the process exits leaves then.
  */
-
-/** As long as a line waits for others, in milliseconds: too short to be seen. */
-const gatherMs = 20
+import { limits } from "../tunnel/Limits.ts"
 
 /** Gathers lines for a moment. */
 export class Lines {
@@ -38,7 +36,7 @@ export const standardOutput = new Lines(
     process.stdout.write(text)
   },
   (f) => {
-    setTimeout(f, gatherMs)
+    setTimeout(f, limits.logGatherMs)
   }
 )
 process.once("exit", () => standardOutput.flush())

@@ -36,6 +36,18 @@ export const clusterLimits = {
     why: "the max_payload that a NATS server must allow: a request head, a chunk and what the envelope adds; checked at the start",
     enforcedBy: "bus/NatsConnection.ts"
   },
+  natsJoinedBytesMax: {
+    value: 16 * KiB,
+    unit: "bytes",
+    why: "a message made of what one turn says to one subject: beyond it the copy costs more than another message",
+    enforcedBy: "bus/NatsConnection.ts"
+  },
+  natsQuestionsJoinedMax: {
+    value: 16,
+    unit: "count",
+    why: "opening frames that share a message and its answer: all of them go to the same hub",
+    enforcedBy: "bus/NatsConnection.ts"
+  },
   natsMessageBytesMax: {
     value: 256 * KiB,
     unit: "bytes",

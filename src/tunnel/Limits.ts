@@ -105,6 +105,12 @@ export const table = {
     why: "frames waiting for a runner's socket: the sum of its streams' windows, and the last wall should credit fail",
     enforcedBy: "protocol/Link.ts"
   },
+  linkFramesWaitingMax: {
+    value: 12,
+    unit: "count",
+    why: "frames that wait for the end of the turn; with so many the peer begins while the rest is made",
+    enforcedBy: "protocol/Link.ts"
+  },
   linkAckBytes: {
     value: 256 * KiB,
     unit: "bytes",
@@ -297,6 +303,12 @@ export const table = {
     unit: "count",
     why: "access lines waiting for a slow log; further ones are dropped and counted rather than holding up visitors",
     enforcedBy: "telemetry/AccessLog.ts"
+  },
+  logGatherMs: {
+    value: 20,
+    unit: "ms",
+    why: "how long an access line waits for others, and a written line for further ones: too short to be seen",
+    enforcedBy: "telemetry/Lines.ts"
   },
   pausedProbeMs: {
     value: 40,

@@ -146,6 +146,21 @@ it.live(
     }).pipe(Effect.scoped)
 )
 
+it.live("what one turn says to one subject is joined up to natsJoinedBytesMax", () =>
+  Effect.gen(function* () {
+    const { port } = yield* startNatsServer()
+    const wire = yield* connect({ servers: [`127.0.0.1:${port}`] })
+    const lengths: Array<number> = []
+    wire.subscribeUnsafe("s", undefined, ({ data }) => void lengths.push(data.length))
+    yield* wire.flush
+    const piece = new Uint8Array(limits.natsJoinedBytesMax / 2)
+    for (let i = 0; i < 5; i++) wire.publishUnsafe("s", piece, undefined)
+    wire.publishUnsafe("s", new Uint8Array(piece.length + 1), undefined)
+    yield* wire.flush
+    assert.deepStrictEqual(lengths, [2 * piece.length, 2 * piece.length, piece.length, piece.length + 1])
+  }).pipe(Effect.scoped)
+)
+
 it.live("last words of many streams share their flushes: fewer than one for ten", () =>
   Effect.gen(function* () {
     const bus = yield* MessageBus

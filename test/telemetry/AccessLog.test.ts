@@ -1,5 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Metric, References } from "effect"
+import { TestClock } from "effect/testing"
 import { type StreamEnd, StreamObserver, type StreamStart } from "../../src/gateway/StreamObserver.ts"
 import * as AccessLog from "../../src/telemetry/AccessLog.ts"
 import { limits } from "../../src/tunnel/Limits.ts"
@@ -40,6 +41,22 @@ it.effect("writes one line when a stream has ended, without the query", () => {
     )
     assert.notInclude(lines.join(), "s3cret")
   })
+})
+
+it.effect("writes the first line at once, and what ends within logGatherMs of it together", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function* () {
+    const observer = yield* StreamObserver
+    observer.end(start, end)
+    yield* TestClock.adjust(0)
+    assert.lengthOf(lines, 1)
+    observer.end(start, end)
+    yield* TestClock.adjust(limits.logGatherMs - 1)
+    observer.end(start, end)
+    assert.lengthOf(lines, 1)
+    yield* TestClock.adjust(1)
+    assert.lengthOf(lines, 3)
+  }).pipe(Effect.provide(AccessLog.layer({ json: false })), Effect.provide(collect(lines)))
 })
 
 it.effect("with JSON the fields are fields", () => {
