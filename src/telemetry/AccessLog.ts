@@ -69,7 +69,7 @@ export const show = (line: AccessLine): string => {
 const writeFields = (batch: ReadonlyArray<AccessLine>) =>
   Effect.forEach(batch, (line) => Effect.annotateLogs(Effect.logInfo("request"), { ...line }), { discard: true })
 
-/** As `Effect.logInfo` of each, but asks once who logs, and when: an effect for each line costs as much as its text. */
+/** As `Effect.logInfo` of each, but asks once who logs, and when: an effect for each line costs more than its text. */
 const writeWords = (batch: ReadonlyArray<AccessLine>) =>
   Effect.withFiber((fiber) => {
     const logLevel = "Info"
