@@ -94,7 +94,8 @@ export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamOb
       // What is queued when the server ends is still written: those lines are the end of the story.
       yield* Effect.addFinalizer(() => Effect.flatMap(Queue.clear(lines), writeAll))
       // To rouse a fiber in each turn of the event loop would cost more than what it writes.
-      const writeNext = Effect.flatMap(Queue.takeAll(lines), writeAll)
+      // Once taken, lines are written, whoever ends meanwhile.
+      const writeNext = Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(Queue.takeAll(lines)), writeAll))
       yield* Effect.forkScoped(Effect.forever(Effect.andThen(writeNext, Effect.sleep(limits.logGatherMs))))
       return {
         start: () => {},

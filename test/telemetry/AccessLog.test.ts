@@ -99,6 +99,18 @@ it.effect("says nothing where its level is not asked for, and says it to each lo
   })
 })
 
+it.effect("a server that ends while it writes loses none of the lines", () => {
+  const lines: Array<string> = []
+  return Effect.gen(function* () {
+    yield* StreamObserver.use((observer) => {
+      for (let i = 0; i < limits.accessLogLinesMax; i++) observer.end(start, end)
+      // The log's fiber has taken them all, and has had to let others run.
+      return Effect.andThen(Effect.yieldNow, Effect.yieldNow)
+    }).pipe(Effect.provide(AccessLog.layer({ json: true })), Effect.provide(collect(lines)))
+    assert.lengthOf(lines, limits.accessLogLinesMax)
+  })
+})
+
 it("a visitor cannot forge a line or a field", () => {
   const line = AccessLog.show(AccessLog.lineOf({ ...start, target: "/a\r\n192.0.2.9 b\u001b[2J", method: "" }, end))
   assert.strictEqual(line.split(" ").length, 10)
