@@ -13,6 +13,8 @@ export interface Line {
   readonly process: string
   readonly what: string
   readonly unit: "MB" | "count"
+  /** Growth that is none: caches and tables fill to their bounds, counts sway by what is just under way. */
+  readonly slack: number
   readonly values: ReadonlyArray<number>
 }
 
@@ -23,38 +25,39 @@ const counts = ({ resources }: Holding, wanted: (kind: string) => boolean) =>
     ? undefined
     : Object.entries(resources).reduce((sum, [kind, count]) => (wanted(kind) ? sum + count : sum), 0)
 
-const figures: Readonly<Record<string, readonly [Line["unit"], (holding: Holding) => number | undefined]>> = {
-  "heap after collection": ["MB", ({ heapUsed }) => heapUsed && heapUsed / 1e6],
-  buffers: ["MB", ({ arrayBuffers }) => arrayBuffers && arrayBuffers / 1e6],
-  "resident memory": ["MB", ({ rss }) => rss / 1e6],
-  handles: ["count", (holding) => counts(holding, (kind) => !isTimer(kind))],
-  timers: ["count", (holding) => counts(holding, isTimer)]
+type Figure = readonly [Line["unit"], slack: number, (holding: Holding) => number | undefined]
+
+const figures: Readonly<Record<string, Figure>> = {
+  "heap after collection": ["MB", 2, ({ heapUsed }) => heapUsed && heapUsed / 1e6],
+  buffers: ["MB", 2, ({ arrayBuffers }) => arrayBuffers && arrayBuffers / 1e6],
+  // V8's young generation grows to a bound that V8 keeps, in steps, now early and now late.
+  "resident memory": ["MB", 64, ({ rss }) => rss / 1e6],
+  handles: ["count", 8, (holding) => counts(holding, (kind) => !isTimer(kind))],
+  timers: ["count", 8, (holding) => counts(holding, isTimer)]
 }
 
 /** All figures of all processes. */
 export const linesOf = (looks: ReadonlyArray<Look>): ReadonlyArray<Line> =>
   Object.keys(looks[0] ?? {}).flatMap((process) =>
-    Object.entries(figures).flatMap(([what, [unit, of]]): ReadonlyArray<Line> => {
+    Object.entries(figures).flatMap(([what, [unit, slack, of]]): ReadonlyArray<Line> => {
       const holdings = looks.map((look) => look[process]).filter((holding) => holding !== undefined)
       const values = holdings.map(of).filter((value) => value !== undefined)
-      return values.length === 0 ? [] : [{ process, what, unit, values }]
+      return values.length === 0 ? [] : [{ process, what, unit, slack, values }]
     })
   )
 
-/** Growth that is none: caches and tables fill to their bounds, counts sway by what is just under way. */
-const slack = { MB: 2, count: 8 } as const
 const slackShare = 0.05
 
 /**
  * `grows` where the last third stands clearly above the third before it, which in turn is not below the first: what fills to a bound and stays
  * there does not.
  */
-export const verdictOf = ({ unit, values }: Line): "grows" | "stays" | "too short" => {
+export const verdictOf = ({ slack, values }: Line): "grows" | "stays" | "too short" => {
   const third = Math.floor(values.length / 3)
   if (third === 0) return "too short"
   const first = median(values.slice(0, third))
   const middle = median(values.slice(third, values.length - third))
   const last = median(values.slice(-third))
-  const most = middle + Math.max(slack[unit], middle * slackShare)
+  const most = middle + Math.max(slack, middle * slackShare)
   return last > most && middle >= first ? "grows" : "stays"
 }

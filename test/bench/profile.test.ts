@@ -58,6 +58,7 @@ const line = (unit: Line["unit"], ...values: ReadonlyArray<number>): Line => ({
   process: "hub",
   what: "heap",
   unit,
+  slack: unit === "MB" ? 2 : 8,
   values
 })
 
