@@ -93,9 +93,9 @@ export const layer = (options: { readonly json: boolean }): Layer.Layer<StreamOb
       const writeAll = options.json ? writeFields : writeWords
       // What is queued when the server ends is still written: those lines are the end of the story.
       yield* Effect.addFinalizer(() => Effect.flatMap(Queue.clear(lines), writeAll))
-      // To rouse a fiber in each turn of the event loop would cost more than what it writes.
       // Once taken, lines are written, whoever ends meanwhile.
       const writeNext = Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(Queue.takeAll(lines)), writeAll))
+      // To rouse a fiber in each turn of the event loop would cost more than what it writes.
       yield* Effect.forkScoped(Effect.forever(Effect.andThen(writeNext, Effect.sleep(limits.logGatherMs))))
       return {
         start: () => {},
