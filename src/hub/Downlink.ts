@@ -32,9 +32,8 @@ const initialCredit = (opening: RequestFrame): number => {
     case "WebSocketClose":
     case "Credit":
       return 0
-    default:
-      return absurd(opening)
   }
+  return absurd(opening)
 }
 
 /** Streams that are meant for an actor rather than for whoever bears a name. A hub that takes no Rivet runners has none. */
@@ -184,9 +183,8 @@ export const makeDownlink = (
       case "ActorAnswer":
         // For gateways, or for a subject of their own; one that strays here has no reader.
         return Effect.void
-      default:
-        return absurd(envelope)
     }
+    return absurd(envelope)
   }
 
   return {

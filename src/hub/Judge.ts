@@ -5,6 +5,8 @@
 import { Clock, Effect } from "effect"
 import type { AbuseMeter } from "../protocol/Complaints.ts"
 import type { CloseReason } from "../protocol/Wayleave1.ts"
+import type { Refusal } from "../route/RouteTable.ts"
+import type { RouteKey } from "../tunnel/Envelope.ts"
 import { absurd } from "../tunnel/Frame.ts"
 import * as HubMetrics from "./HubMetrics.ts"
 import type { HubParts } from "./HubParts.ts"
@@ -17,11 +19,6 @@ export type Judgement = CloseReason | undefined
 /** Judges what one read brought: what became of its frames, and what was wrong with its messages. */
 export type Judge = (relayed: Relayed, faults: ReadonlyArray<string>) => Effect.Effect<Judgement>
 
-const kindOf = {
-  Unknown: "a frame for a route nobody holds",
-  Foreign: "a frame for a route of another session"
-} as const
-
 /** The judge of one connection. */
 export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: Session, abuse: AbuseMeter) {
   const context = yield* Effect.context<never>()
@@ -30,6 +27,22 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
   const complain = (kind: string, now: number) => {
     const times = parts.complaints.note(kind, now)
     return times === 0 ? Effect.void : Effect.logWarning(`runner sent ${kind}`, { runner: session.name, times })
+  }
+
+  /** Tells the runner of a refused answer where it has to know, and names the fault; undefined where there is none. */
+  const faultOf = (route: RouteKey, reason: Refusal): string | undefined => {
+    switch (reason) {
+      case "Unknown":
+        // Under way when its gateway denied it, of which the runner has been told where it can be.
+        if (!session.peer.goesOnUntold && parts.verification.wasDenied(session.id, route)) return undefined
+        session.peer.reset(route, "unknown_route")
+        return "a frame for a route nobody holds"
+      case "Foreign":
+        return "a frame for a route of another session"
+      case "Late":
+        return undefined
+    }
+    return absurd(reason)
   }
 
   /** What was wrong, a word for each time, and how much of it counts as abuse. */
@@ -43,23 +56,10 @@ export const makeJudge = Effect.fnUntraced(function* (parts: HubParts, session: 
     const wrong: Array<string> = []
     let offences = 0
     for (const { answer, reason } of refused) {
-      switch (reason) {
-        case "Unknown":
-          // Under way when its gateway denied it, of which the runner has been told where it can be.
-          if (!session.peer.goesOnUntold && parts.verification.wasDenied(session.id, answer.route)) break
-          session.peer.reset(answer.route, "unknown_route")
-          wrong.push(kindOf.Unknown)
-          if (!session.peer.goesOnUntold) offences++
-          break
-        case "Foreign":
-          wrong.push(kindOf.Foreign)
-          offences++
-          break
-        case "Late":
-          break
-        default:
-          absurd(reason)
-      }
+      const kind = faultOf(answer.route, reason)
+      if (kind === undefined) continue
+      wrong.push(kind)
+      if (reason === "Foreign" || !session.peer.goesOnUntold) offences++
     }
     return { wrong, offences }
   }

@@ -83,9 +83,8 @@ export const makeUplinkReader = (parts: HubParts, options: UplinkOptions) => {
         return undefined
       case "Hello":
         return "a second Hello"
-      default:
-        return absurd(decoded)
     }
+    return absurd(decoded)
   }
 
   /** One Pong a read, for its last Ping: a flood of pings that reads nothing must not fill our socket with answers. */

@@ -69,8 +69,7 @@ export const makeActorChannel = (options: ActorChannelOptions): HandleActorMessa
         return Effect.void
       case "Pong":
         return Effect.sync(() => peer.wire.pong(message.atMs))
-      default:
-        return absurd(message)
     }
+    return absurd(message)
   }
 }
