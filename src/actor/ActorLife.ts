@@ -141,9 +141,8 @@ const crashed = (life: Life, now: number, wanted: boolean, avoid: SessionId | nu
       return wanted ? pending(after, now, avoid) : sleeping(after, now)
     case "destroy":
       return destroyed(after, now)
-    default:
-      return absurd(life.policy)
   }
+  return absurd(life.policy)
 }
 
 const crash = (
@@ -163,9 +162,8 @@ const displaced = (life: Life, now: number, wanted: boolean): Life => {
       return wanted ? pending(life, now) : sleeping(life, now)
     case "destroy":
       return destroyed(life, now)
-    default:
-      return absurd(life.policy)
   }
+  return absurd(life.policy)
 }
 
 /**
@@ -203,9 +201,8 @@ const stopped = (
       // It was there after all, and was interrupted for nothing: it goes on whatever its policy.
       if (said !== "lost") return { life: pending(life, now), outputs }
       return crash(life, now, outputs, state.wake)
-    default:
-      return absurd(state.why)
   }
+  return absurd(state.why)
 }
 
 const stopping = (life: Life, host: SessionId, why: StopReason, now: number): Step =>

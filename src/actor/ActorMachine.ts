@@ -76,21 +76,20 @@ export class ActorMachine {
       switch (output) {
         case "Start":
           this.begin(actor)
-          break
+          continue
         case "Stop":
           actor.stopConnection = 0
-          break
+          continue
         case "Ended":
           if (placement !== undefined) this.end(actor, placement, outputs.includes("Abandoned"))
-          break
+          continue
         case "Abandoned":
-          break
+          continue
         case "Crashed":
           this.crashes++
-          break
-        default:
-          absurd(output)
+          continue
       }
+      absurd(output)
     }
     if (life.state === before.state) return
     this.counts[before.state._tag]--
@@ -175,9 +174,8 @@ export class ActorMachine {
       case "BackingOff":
       case "Destroyed":
         return undefined
-      default:
-        return absurd(actor.life.state)
     }
+    return absurd(actor.life.state)
   }
 
   /** Waits until it can be reached; undefined where too many wait already. */
@@ -240,20 +238,19 @@ export class ActorMachine {
       case "Deadline":
         if (timer.of.life.state._tag === "Destroyed") this.forget(timer.of)
         else this.interrupt(timer.of, { _tag: "Due" }, now)
-        break
+        return
       case "Check":
         // Without a connection nothing can have been answered, and the next one begins anew.
         if (timer.of.host?.port !== undefined && !timer.of.confirmed) this.apply(timer.of, { _tag: "Unanswered" }, now)
-        break
+        return
       case "Alarm":
         this.apply(timer.of, { _tag: "AlarmDue" }, now)
-        break
+        return
       case "Waiter":
         this.tell(timer.of, refused("guard.actor_ready_timeout", "the actor did not become ready in time"))
-        break
-      default:
-        absurd(timer)
+        return
     }
+    absurd(timer)
   }
 
   /** Sends what was stored. A start whose runner has gone meanwhile is taken back. */

@@ -80,9 +80,8 @@ const queryRefusal = (query: KvQuery): string | undefined => {
       return boundsRefusal(query.start, query.end)
     case "Prefix":
       return isLong(query.key) ? longKey("prefix key") : undefined
-    default:
-      return absurd(query)
   }
+  return absurd(query)
 }
 
 const putRefusal = (
@@ -118,9 +117,8 @@ export const refusal = (request: KvRequest, remainingBytes: () => number): strin
       return boundsRefusal(request.start, request.end)
     case "Drop":
       return undefined
-    default:
-      return absurd(request)
   }
+  return absurd(request)
 }
 
 const everything: KvRange = { start: new Uint8Array(0), end: undefined }
@@ -152,9 +150,8 @@ export const rangeOf = (query: KvQuery): KvRange => {
       return { start: query.start, end: query.exclusive ? query.end : behindKey(query.end) }
     case "Prefix":
       return { start: query.key, end: behindPrefix(query.key) }
-    default:
-      return absurd(query)
   }
+  return absurd(query)
 }
 
 /** An answer's three lists, and what they weigh on the wire. */
@@ -233,9 +230,8 @@ export const answer = (table: KvTable, request: KvRequest, nowMs: number, option
     case "Drop":
       table.deleteRange(everything)
       return { _tag: "Dropped" }
-    default:
-      return absurd(request)
   }
+  return absurd(request)
 }
 
 /** Whether a request may change anything. */
@@ -249,7 +245,6 @@ export const changes = (request: KvRequest): boolean => {
     case "DeleteRange":
     case "Drop":
       return true
-    default:
-      return absurd(request)
   }
+  return absurd(request)
 }

@@ -30,9 +30,8 @@ const inputOf = (event: Event, protocolVersion: number): Input => {
       return { _tag: "Stopped", said: protocolVersion < tellsHowItStopped ? "nothing" : "ok" }
     case "SetAlarm":
       return { _tag: "SetAlarm", atMs: event.atMs === null ? null : Number(event.atMs) }
-    default:
-      return absurd(event)
   }
+  return absurd(event)
 }
 
 /** The moves of runners on one machine. `newSession` draws an identity. */
@@ -109,7 +108,7 @@ export class RunnerMoves {
     if (runner === undefined) return []
     const acknowledged = new Map<string, Checkpoint>()
     for (const { checkpoint, event } of events) {
-      const { actorId, generation, index } = checkpoint
+      const { actorId, generation } = checkpoint
       const actor = this.machine.actors.get(actorId)
       if (actor === undefined || actor.host !== runner || actor.life.generation !== generation) {
         this.heardOfStale(runner, actor, checkpoint, event)
@@ -119,27 +118,8 @@ export class RunnerMoves {
       }
       acknowledged.set(actorId, checkpoint)
       this.machine.confirm(actor)
-      switch (event._tag) {
-        case "Running":
-          // Where the count begins. A runner that counts anew begins with this too, and all that follows may be heard twice. What it hosted of this
-          // actor before, it has replaced.
-          actor.heardIndex = index
-          if (runner.owedStops.delete(actorId)) this.machine.outbox.runnerChanged(runner)
-          break
-        case "Stopped":
-          // The last word, whatever was counted.
-          actor.saidStopped = generation
-          break
-        case "WantsSleep":
-        case "WantsStop":
-        case "SetAlarm":
-          if (index <= actor.heardIndex) continue
-          actor.heardIndex = index
-          break
-        default:
-          absurd(event)
-      }
-      this.machine.apply(actor, inputOf(event, runner.introduction.protocolVersion), now)
+      if (this.isNew(runner, actor, checkpoint, event))
+        this.machine.apply(actor, inputOf(event, runner.introduction.protocolVersion), now)
     }
     return [...acknowledged.values()]
   }
@@ -263,22 +243,44 @@ export class RunnerMoves {
       case "Starting":
         if (!actor.startWritten) outbox.order(actor)
         else if (!startSeen) deadlines.set(actor.check, now + limits.actorResendMs)
-        break
+        return
       case "Running":
         this.machine.touch(actor)
-        break
+        return
       case "Stopping":
         outbox.order(actor)
         this.machine.ask(actor, now, "trust")
-        break
+        return
       case "Pending":
       case "Sleeping":
       case "BackingOff":
       case "Destroyed":
-        break
-      default:
-        absurd(actor.life.state)
+        return
     }
+    absurd(actor.life.state)
+  }
+
+  /** Counts an event, and says whether it was heard for the first time. */
+  private isNew(runner: Runner, actor: Actor, { actorId, generation, index }: Checkpoint, event: Event): boolean {
+    switch (event._tag) {
+      case "Running":
+        // Where the count begins. A runner that counts anew begins with this too, and all that follows may be heard twice. What it hosted of this
+        // actor before, it has replaced.
+        actor.heardIndex = index
+        if (runner.owedStops.delete(actorId)) this.machine.outbox.runnerChanged(runner)
+        return true
+      case "Stopped":
+        // The last word, whatever was counted.
+        actor.saidStopped = generation
+        return true
+      case "WantsSleep":
+      case "WantsStop":
+      case "SetAlarm":
+        if (index <= actor.heardIndex) return false
+        actor.heardIndex = index
+        return true
+    }
+    return absurd(event)
   }
 
   /** An event of a generation that this runner should not host. Whatever says something lives, unless it says that it does not. */
@@ -301,9 +303,8 @@ export class RunnerMoves {
       case "SetAlarm":
         if (actor?.saidStopped !== generation) this.machine.owe(runner, actorId, generation, 0)
         return
-      default:
-        absurd(event)
     }
+    absurd(event)
   }
 
   private enter(session: SessionId, introduction: RunnerIntroduction, now: number): Runner | undefined {

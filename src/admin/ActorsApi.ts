@@ -67,9 +67,8 @@ const faultOf = (error: unknown): ApiFailure | undefined => {
       case "Body":
       case "ResponseHeaders":
         return undefined
-      default:
-        return absurd(error.kind)
     }
+    return absurd(error.kind)
   }
   if (!HttpServerError.isHttpServerError(error)) return undefined
   switch (error.reason._tag) {
@@ -82,9 +81,8 @@ const faultOf = (error: unknown): ApiFailure | undefined => {
     case "InternalError":
     case "ResponseError":
       return undefined
-    default:
-      return absurd(error.reason)
   }
+  return absurd(error.reason)
 }
 
 /**

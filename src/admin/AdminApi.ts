@@ -17,9 +17,8 @@ const statusOf = (readiness: Readiness): number => {
     case "disconnected":
     case "draining":
       return 503
-    default:
-      return readiness satisfies never
   }
+  return readiness satisfies never
 }
 
 /** Live answers as long as anything does; ready only while new work is welcome. */

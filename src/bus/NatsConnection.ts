@@ -100,9 +100,8 @@ const credentials = ({ auth }: NatsOptions): ConnectionOptions => {
       const seed = reread(auth.file)
       return { authenticator: nkeyAuthenticator(() => trimmed(seed())) }
     }
-    default:
-      return auth satisfies never
   }
+  return auth satisfies never
 }
 
 const clientOptions = (options: NatsOptions): ConnectionOptions => ({
@@ -297,9 +296,8 @@ export const connect = Effect.fnUntraced(function* (
       case "update":
       case "slowConsumer":
         return Effect.void
-      default:
-        return status satisfies never
     }
+    return status satisfies never
   }
   yield* Effect.forkScoped(
     Stream.fromAsyncIterable(client.status(), () => undefined).pipe(Stream.runForEach(onStatus), Effect.ignore)

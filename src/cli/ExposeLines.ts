@@ -47,9 +47,8 @@ export const plain = (target: string): Teller => {
           return `not connected: ${printable(link.cause)}; next try in ${duration(link.retryInMs)}`
         case "Refused":
           return `refused: ${printable(link.cause)}`
-        default:
-          return link satisfies never
       }
+      return link satisfies never
     }
   }
 }
@@ -77,9 +76,8 @@ export const json = (target: string): Teller => {
           return JSON.stringify({ event: "disconnected", cause: link.cause, retryInMs: link.retryInMs })
         case "Refused":
           return JSON.stringify({ event: "refused", cause: link.cause })
-        default:
-          return link satisfies never
       }
+      return link satisfies never
     }
   }
 }

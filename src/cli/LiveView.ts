@@ -76,9 +76,8 @@ const linkSpans = (link: LinkState): ReadonlyArray<Span> => {
         { text: "✗ refused", tone: "red" },
         { text: `  ${printable(link.cause)}`, tone: "dim" }
       ]
-    default:
-      return link satisfies never
   }
+  return link satisfies never
 }
 
 const statusTone = (entry: RequestEntry): Tone => {

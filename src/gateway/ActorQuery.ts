@@ -176,9 +176,8 @@ const fromBus = ({ reason }: BusError): Refusal => {
       return tooSlow
     case "Unsendable":
       return { code: "bad_request", rivet: "actor.invalid_request" }
-    default:
-      return absurd(reason)
   }
+  return absurd(reason)
 }
 
 const refusalOf = (error: ActorError | BusError): Refusal =>

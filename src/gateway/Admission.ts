@@ -139,9 +139,8 @@ export const makeAdmit = (options: AdmissionOptions) => {
         )
         return known(name, { _tag: "Query", admitted })
       }
-      default:
-        return absurd(address)
     }
+    return absurd(address)
   }
 
   return (head: VisitorHead, kind: "http" | "websocket"): Admission => {
@@ -153,8 +152,7 @@ export const makeAdmit = (options: AdmissionOptions) => {
         return byAddress(head, found.host, found.target, kind)
       case "Ambiguous":
         return { verdict: refuse({ code: "bad_request" }), name: "", shown: head.target, form: undefined }
-      default:
-        return absurd(found)
     }
+    return absurd(found)
   }
 }

@@ -125,9 +125,8 @@ const begin = (stream: VisitorStream, { verdict }: Admission): Effect.Effect<voi
       return stream.refuse(verdict.refusal)
     case "Answered":
       return stream.reply(verdict.answer)
-    default:
-      return absurd(verdict)
   }
+  return absurd(verdict)
 }
 
 const make = Effect.fnUntraced(function* (options: GatewayOptions) {

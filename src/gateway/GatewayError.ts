@@ -201,9 +201,8 @@ export const fromAbortCode = (code: AbortCode): GatewayErrorCode => {
     case "publish_failed":
     case "unknown_route":
       return "runner_lost"
-    default:
-      return absurd(code)
   }
+  return absurd(code)
 }
 
 /** Whether the runner surely never saw the request, so that asking once more can do no harm. */
@@ -230,7 +229,6 @@ export const neverSeen = (code: AbortCode): boolean => {
     // As large the next time.
     case "too_large":
       return false
-    default:
-      return absurd(code)
   }
+  return absurd(code)
 }

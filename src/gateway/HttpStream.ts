@@ -39,9 +39,8 @@ export const openingError = (reason: BusError["reason"]): GatewayErrorCode => {
       return "runner_lost"
     case "Unsendable":
       return "internal_error"
-    default:
-      return absurd(reason)
   }
+  return absurd(reason)
 }
 
 /** One HTTP request of a visitor, from its head to the last byte of its answer. */
@@ -249,9 +248,8 @@ export class HttpStream implements VisitorSide, VisitorStream {
       case "WebSocketMessageAck":
       case "WebSocketClose":
         return
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   /** Once, and only where nothing beyond the opening frame has left, nor come: all of it is still here. */

@@ -115,11 +115,11 @@ export class InFlight {
           const link = this.find(envelope.route)
           try {
             const refusal = link === undefined ? "Unknown" : link.receive(envelope)
-            if (refusal === undefined) break
+            if (refusal === undefined) continue
             this.meter.refused(refusal)
-            if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) break
+            if (envelope.frame._tag !== "Credit" || (refusal !== "Unknown" && refusal !== "Foreign")) continue
             // A stray: no hub has been promised anything in the name of another gateway.
-            if (envelope.route.gatewayId !== this.gatewayId) break
+            if (envelope.route.gatewayId !== this.gatewayId) continue
             unwanted ??= []
             unwanted.push(envelope)
           } catch (fault) {
@@ -127,18 +127,18 @@ export class InFlight {
             faults.push(fault)
             link?.crash()
           }
-          break
+          continue
         }
         case "SessionLeaving":
           for (const route of envelope.routes) this.find(route)?.pin.hold(envelope)
           onQuestion(envelope)
-          break
+          continue
         case "RouteQuestion":
           onQuestion(envelope)
-          break
+          continue
         case "SessionMoved":
           this.release(envelope)
-          break
+          continue
         // Addressed to hubs: a stray of somebody's mistake.
         case "Downlink":
         case "LeaseRenewal":
@@ -150,10 +150,9 @@ export class InFlight {
         case "ActorQuestion":
         case "ActorAnswer":
           this.meter.refused("Unknown")
-          break
-        default:
-          absurd(envelope)
+          continue
       }
+      absurd(envelope)
     }
     return { faults: faults ?? none, unwanted: unwanted ?? none }
   }

@@ -125,9 +125,8 @@ export const fromGatewayError = (code: GatewayErrorCode, kind: "http" | "websock
       return "guard.rate_limit"
     case "internal_error":
       return "core.internal_error"
-    default:
-      return absurd(code)
   }
+  return absurd(code)
 }
 
 /** What is refused because an actor cannot be had: its reasons are Rivet's codes already. */
@@ -144,7 +143,6 @@ export const fromActorError = ({ reason }: ActorError): Refusal => {
       return { code: "actor_not_ready", rivet: reason }
     case "guard.overloaded":
       return { code: "overloaded", rivet: reason }
-    default:
-      return absurd(reason)
   }
+  return absurd(reason)
 }

@@ -273,9 +273,8 @@ export class SocketStream implements VisitorSide, VisitorStream, SocketReader {
       case "Informational":
       case "Credit":
         return
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   private onAbort(code: AbortCode): void {

@@ -74,9 +74,8 @@ const liftUp1 = ({ requestId, messageKind: kind }: typeof V1.ToServerTunnelMessa
     case "ToServerResponseAbort":
     case "ToServerWebSocketMessage":
       return tunnelUp(route, null, liftResponse(kind))
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 const liftUp2 = (message: typeof V2.ToServerTunnelMessage.Type): Up => {
@@ -98,9 +97,8 @@ const liftUp2 = (message: typeof V2.ToServerTunnelMessage.Type): Up => {
     case "ToServerWebSocketMessage":
     case "ToServerWebSocketMessageAck":
       return tunnelUp(route, null, liftResponse(kind), back)
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 const liftUp3 = ({ messageId, messageKind: kind }: typeof V3.ToServerTunnelMessage.Type): Up =>
@@ -134,9 +132,8 @@ const lowerUpKind1 = (up: TunnelUpward): typeof V1.ToServerTunnelMessageKind.Typ
     case "ToServerResponseAbort":
     case "ToServerWebSocketMessage":
       return kind
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 const lowerUp2 = (up: TunnelUpward): V2.ToServer | null => {
@@ -162,9 +159,8 @@ const lowerUpKind2 = (up: TunnelUpward): typeof V2.ToServerTunnelMessageKind.Typ
     case "ToServerWebSocketMessage":
     case "ToServerWebSocketMessageAck":
       return kind
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 const lowerUp3 = (up: TunnelUpward): V3.ToServer | null => {

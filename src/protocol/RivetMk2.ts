@@ -67,9 +67,8 @@ const liftUp = (message: CommonUp): Up => {
     }
     case "ToServerTunnelMessage":
       return liftTunnelUp(message.val)
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 /** Version 4's event says the generation itself. It names its actor too; the checkpoint's word counts. */
@@ -125,9 +124,8 @@ const lowerUp = (message: ControlUp): Exclude<CommonUp, { readonly tag: "ToServe
     case "CommandsDoneUpTo":
     case "RunnerPing":
       return null
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 /** The same without the one KV request that versions 4 to 6 lack. */
@@ -189,9 +187,8 @@ const liftDown = (message: CommonDown): Down => {
       return liftTunnelDown(message.val)
     case "ToClientPing":
       return actor({ _tag: "Ping", atMs: message.val.ts })
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 const lowerDown = (
@@ -209,9 +206,8 @@ const lowerDown = (
     case "EventsSeenUpTo":
     case "Close":
       return null
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 const welcome = (
@@ -245,9 +241,8 @@ const liftCommand5 = ({ checkpoint, inner }: typeof V5.CommandWrapper.Type): Num
     }
     case "CommandStopActor":
       return { checkpoint, command: { _tag: "StopActor" } }
-    default:
-      return absurd(inner)
   }
+  return absurd(inner)
 }
 
 const lowerCommand4 = (numbered: NumberedCommand): typeof V4.CommandWrapper.Type => {
@@ -271,9 +266,8 @@ const lowerCommand5 = ({ checkpoint, command }: NumberedCommand): typeof V5.Comm
     }
     case "StopActor":
       return { checkpoint, inner: { tag: "CommandStopActor", val: null } }
-    default:
-      return absurd(command)
   }
+  return absurd(command)
 }
 
 const lowerDown4 = (down: Down): V4.ToClient | null => {

@@ -140,9 +140,8 @@ export class RouteTable {
       case "Closing":
       case "HalfClosed":
         return "Late"
-      default:
-        return absurd(route.state)
     }
+    return absurd(route.state)
   }
 
   /** Closing → Closed: the terminal frame was published. */
@@ -174,9 +173,8 @@ export class RouteTable {
         return
       case "HalfClosed":
         return
-      default:
-        return absurd(route.state)
     }
+    return absurd(route.state)
   }
 
   /** Closes one route that will never be answered: it could not be written to its runner after all. */

@@ -179,22 +179,25 @@ const welcomed = Effect.fnUntraced(function* (
   return { welcome, rest }
 })
 
-/** Has the link go on over this socket, or begin anew. */
-const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave1.Welcome): boolean => {
-  switch (welcome.outcome) {
+/** Has the session become what the hub says it is to it: false where it cannot. */
+const becomes = (session: RunnerSession, { hub, outcome, received }: Wayleave1.Welcome): boolean => {
+  switch (outcome) {
     case "begun":
       session.restart(false)
-      break
+      return true
     case "adopted":
       session.move()
-      break
+      return true
     case "resumed":
       // A hub from before, which has not heard that the session began anew at another: its numbers are of a conversation that is over.
-      if (!session.isWith(welcome.hub) || !session.link.canResume(welcome.received)) return false
-      break
-    default:
-      return absurd(welcome.outcome)
+      return session.isWith(hub) && session.link.canResume(received)
   }
+  return absurd(outcome)
+}
+
+/** Has the link go on over this socket, or begin anew. */
+const attach = (socket: MessageSocket, session: RunnerSession, welcome: Wayleave1.Welcome): boolean => {
+  if (!becomes(session, welcome)) return false
   session.joined(welcome.hub)
   session.link.attach(socket, welcome.outcome === "resumed" ? welcome.received : 0)
   return true
@@ -264,9 +267,8 @@ const makeReader = (
       case "Reset":
         session.reset(message.route, message.code)
         return undefined
-      default:
-        return absurd(message)
     }
+    return absurd(message)
   }
   return (batch: ReadonlyArray<SocketMessage> | SocketBatch): Effect.Effect<void, Nonsense> =>
     Effect.suspend(() => {

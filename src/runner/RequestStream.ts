@@ -86,9 +86,8 @@ export class RequestStream extends ResponseWriter implements StreamSide {
       case "WebSocketClose":
         // The table of StreamState lets none of these come here.
         return
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   /** For `StreamCore.ts` alone. */

@@ -190,9 +190,8 @@ export class RunnerSession implements StreamOwner {
         // Late is normal: both ends may finish at once.
         this.unknownFrames++
         return
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   /** The hub gave the stream up. */

@@ -92,9 +92,8 @@ const faultOf = (frame: ResponseFrame): string | undefined => {
     case "WebSocketClose":
     case "Credit":
       return undefined
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** The state of one stream. */
@@ -176,9 +175,8 @@ export class StreamCore {
         if (!this.receiveWindow.received(bytes)) return this.fail("overflow", "more was sent than had been granted")
         return this.side?.onFrame(frame)
       }
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   /** The app took `bytes` that had come by credit; grants what is due. A reader counts as stalled once half a window waits for it. */

@@ -74,9 +74,8 @@ const bodyOf = (response: HttpServerResponse.HttpServerResponse, headers: Array<
       adopt(headers, body.body)
       return rawBody(body.body.body)
     }
-    default:
-      return body satisfies never
   }
+  return body satisfies never
 }
 
 const contentLength = (headers: HeaderList): number | undefined => {

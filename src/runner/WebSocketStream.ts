@@ -77,9 +77,8 @@ export class WebSocketStream implements StreamSide {
       case "WebSocketOpen":
         // The table of StreamState lets none of these come here.
         return
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   /** For `StreamCore.ts` alone. */

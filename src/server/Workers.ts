@@ -74,9 +74,8 @@ const listen = ({ ended, ready, worker }: Forked): void => {
         return
       case undefined:
         return
-      default:
-        return known satisfies never
     }
+    return known satisfies never
   })
   worker.on("error", (error) => {
     if (child.pid === undefined) end(error.message)

@@ -190,9 +190,8 @@ export const isLastWord = (envelope: Envelope): boolean => {
     case "ActorQuestion":
     case "ActorAnswer":
       return false
-    default:
-      return absurd(envelope)
   }
+  return absurd(envelope)
 }
 
 /** Eight hexadecimal digits each: for logs and spans, never a key on the hot path. */

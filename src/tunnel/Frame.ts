@@ -155,9 +155,8 @@ export const opensRoute = (frame: RequestFrame): boolean => {
     case "WebSocketClose":
     case "Credit":
       return false
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Whether this request frame is the gateway's last word: afterwards the route is HalfClosed and only a polite echo may come. */
@@ -173,9 +172,8 @@ export const halfCloses = (frame: RequestFrame): boolean => {
     case "WebSocketMessage":
     case "Credit":
       return false
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Whether this frame ends the answer, and with it the route, once it was published. */
@@ -195,9 +193,8 @@ export const isTerminal = (frame: ResponseFrame): boolean => {
     case "WebSocketMessageAck":
     case "Credit":
       return false
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Bytes of this frame that spend credit. Heads and control are free: they are bounded by other limits. */
@@ -222,9 +219,8 @@ export const bodyBytes = (frame: RequestFrame | ResponseFrame): number => {
     case "ResponseAbort":
     case "WebSocketMessageAck":
       return 0
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 const frameOverheadBytes = 24
@@ -258,9 +254,8 @@ export const weightBytes = (frame: RequestFrame | ResponseFrame): number => {
     case "WebSocketClose":
     case "Credit":
       return frameOverheadBytes
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Whether a frame has a place in its stream's order, and so spends an index. Aborts and credit do not: whoever speaks for a lost peer cannot know the next index. */
@@ -282,9 +277,8 @@ export const isSequenced = (frame: RequestFrame | ResponseFrame): boolean => {
     case "ResponseTrailers":
     case "WebSocketMessageAck":
       return true
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Whether a frame may overtake data on its way. A ResponseAbort stays in line: what the app sent before it failed still reaches the visitor. */
@@ -306,7 +300,6 @@ export const overtakes = (frame: RequestFrame | ResponseFrame): boolean => {
     case "ResponseTrailers":
     case "WebSocketMessageAck":
       return false
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }

@@ -213,9 +213,8 @@ export const requestEvent = (frame: RequestFrame): RequestEvent => {
       return "closeDown"
     case "Credit":
       return "creditDown"
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** The event a response frame is. */
@@ -241,9 +240,8 @@ export const responseEvent = (frame: ResponseFrame): ResponseEvent => {
       return frame.hibernate ? "sleepUp" : "closeUp"
     case "Credit":
       return "creditUp"
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** What the table says. Allocates nothing. */

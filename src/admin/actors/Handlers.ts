@@ -259,9 +259,8 @@ const actors = HttpApiBuilder.group(
           case "Deleted":
           case "Dropped":
             return yield* Effect.die(`a get was answered ${response._tag}`)
-          default:
-            return absurd(response)
         }
+        return absurd(response)
       })
     })
   })

@@ -80,9 +80,8 @@ export const makeActorCommands = (
           return start(numbered, command)
         case "StopActor":
           return Effect.sync(() => say(numbered))
-        default:
-          return absurd(command)
       }
+      return absurd(command)
     })
 
   const writeAll = Effect.gen(function* () {

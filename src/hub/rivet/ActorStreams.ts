@@ -27,9 +27,8 @@ const abortCode = (error: ActorError): AbortCode => {
       return "actor_not_ready"
     case "guard.overloaded":
       return "overloaded"
-    default:
-      return absurd(error.reason)
   }
+  return absurd(error.reason)
 }
 
 /** An actor and the runner that has it, where that runner is here. */

@@ -19,9 +19,8 @@ const loaded = (frame: ResponseFrame): Loaded | undefined => {
     case "WebSocketClose":
     case "Credit":
       return undefined
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 const bytesOf = (frame: Loaded): Uint8Array => (frame._tag === "WebSocketMessage" ? frame.data : frame.body)

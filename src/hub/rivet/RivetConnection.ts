@@ -148,17 +148,16 @@ export const serveRivet = Effect.fnUntraced(function* (
       switch (up._tag) {
         case "TunnelUp":
           onFrame(up, strays)
-          break
+          continue
         case "TunnelAck":
           // No route is asked for: it says nothing about any.
           if (up.acknowledgement !== null) peer.wire.sayBytes(up.acknowledgement)
-          break
+          continue
         case "Actor":
           yield* channel(up.message)
-          break
-        default:
-          absurd(up)
+          continue
       }
+      absurd(up)
     }
     return yield* judge(yield* relayStrays(strays), faults)
   })

@@ -124,9 +124,8 @@ export class RivetPeer implements Peer {
         stream.granted(frame.bytes)
         this.enlist(stream)
         return true
-      default:
-        return absurd(frame)
     }
+    return absurd(frame)
   }
 
   withdraw(route: RouteKey): ReadonlyArray<DownFrame> {

@@ -47,9 +47,8 @@ const mayWait = ({ _tag }: WholeRequestFrame): boolean => {
     case "RequestAbort":
     case "WebSocketClose":
       return false
-    default:
-      return absurd(_tag)
   }
+  return absurd(_tag)
 }
 
 /** The writing side of one Rivet session. */

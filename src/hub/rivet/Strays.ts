@@ -42,9 +42,8 @@ const isOfOpenSocket = (frame: ResponseFrame): boolean => {
     case "WebSocketOpen":
     case "Credit":
       return false
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** Of one session. */

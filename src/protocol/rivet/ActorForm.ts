@@ -47,9 +47,8 @@ export const liftEvent = (event: typeof V5.Event.Type): ActorMessage.Event => {
           return { _tag: "WantsSleep" }
         case "ActorIntentStop":
           return { _tag: "WantsStop" }
-        default:
-          return absurd(intent)
       }
+      return absurd(intent)
     }
     case "EventActorStateUpdate": {
       const { state } = event.val
@@ -58,15 +57,13 @@ export const liftEvent = (event: typeof V5.Event.Type): ActorMessage.Event => {
           return { _tag: "Running" }
         case "ActorStateStopped":
           return { _tag: "Stopped", failed: state.val.code === "Error", message: state.val.message }
-        default:
-          return absurd(state)
       }
+      return absurd(state)
     }
     case "EventActorSetAlarm":
       return { _tag: "SetAlarm", atMs: event.val.alarmTs }
-    default:
-      return absurd(event)
   }
+  return absurd(event)
 }
 
 /** The same the other way. */
@@ -88,9 +85,8 @@ export const lowerEvent = (event: ActorMessage.Event): typeof V5.Event.Type => {
     }
     case "SetAlarm":
       return { tag: "EventActorSetAlarm", val: { alarmTs: event.atMs } }
-    default:
-      return absurd(event)
   }
+  return absurd(event)
 }
 
 /** An event of versions 1 to 4: the same, with the actor's id and generation inside. */
@@ -104,9 +100,8 @@ export const lowerOwnedEvent = ({ checkpoint, event }: ActorMessage.NumberedEven
       return { tag: lowered.tag, val: { actorId, generation, state: lowered.val.state } }
     case "EventActorSetAlarm":
       return { tag: lowered.tag, val: { actorId, generation, alarmTs: lowered.val.alarmTs } }
-    default:
-      return absurd(lowered)
   }
+  return absurd(lowered)
 }
 
 const liftQuery = (query: typeof Kv.KvListQuery.Type): ActorMessage.KvQuery => {
@@ -117,9 +112,8 @@ const liftQuery = (query: typeof Kv.KvListQuery.Type): ActorMessage.KvQuery => {
       return { _tag: "Range", start: query.val.start, end: query.val.end, exclusive: query.val.exclusive }
     case "KvListPrefixQuery":
       return { _tag: "Prefix", key: query.val.key }
-    default:
-      return absurd(query)
   }
+  return absurd(query)
 }
 
 const lowerQuery = (query: ActorMessage.KvQuery): typeof Kv.KvListQuery.Type => {
@@ -130,9 +124,8 @@ const lowerQuery = (query: ActorMessage.KvQuery): typeof Kv.KvListQuery.Type => 
       return { tag: "KvListRangeQuery", val: { start: query.start, end: query.end, exclusive: query.exclusive } }
     case "Prefix":
       return { tag: "KvListPrefixQuery", val: { key: query.key } }
-    default:
-      return absurd(query)
   }
+  return absurd(query)
 }
 
 /** A request to a store; version 7's words include those of all others. */
@@ -152,9 +145,8 @@ export const liftKvRequest = (request: typeof V7.KvRequestData.Type): ActorMessa
       return { _tag: "DeleteRange", start: request.val.start, end: request.val.end }
     case "KvDropRequest":
       return { _tag: "Drop" }
-    default:
-      return absurd(request)
   }
+  return absurd(request)
 }
 
 /** The same the other way, in version 7's words. */
@@ -174,9 +166,8 @@ export const lowerKvRequest = (request: ActorMessage.KvRequest): typeof V7.KvReq
       return { tag: "KvDeleteRangeRequest", val: { start: request.start, end: request.end } }
     case "Drop":
       return { tag: "KvDropRequest", val: null }
-    default:
-      return absurd(request)
   }
+  return absurd(request)
 }
 
 /** The same in the words of versions 1 to 6, or null: they cannot delete a range. */
@@ -200,9 +191,8 @@ export const liftKvResponse = (response: typeof V4.KvResponseData.Type): ActorMe
       return { _tag: "Deleted" }
     case "KvDropResponse":
       return { _tag: "Dropped" }
-    default:
-      return absurd(response)
   }
+  return absurd(response)
 }
 
 type LaterEntries = Extract<typeof V4.KvResponseData.Type, { readonly tag: "KvGetResponse" }>["val"]
@@ -235,7 +225,6 @@ export const lowerKvResponse = (response: ActorMessage.KvResponse): typeof V4.Kv
       return { tag: "KvDeleteResponse", val: null }
     case "Dropped":
       return { tag: "KvDropResponse", val: null }
-    default:
-      return absurd(response)
   }
+  return absurd(response)
 }

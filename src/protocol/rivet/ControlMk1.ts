@@ -46,9 +46,8 @@ export const liftControlUp = (message: ControlUp): ActorUplink => {
       const { actorId, requestId, data } = message.val
       return { _tag: "KvAsked", actorId, requestId, request: ActorForm.liftKvRequest(data) }
     }
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 /** The same the other way; null where these versions have no words. */
@@ -94,9 +93,8 @@ export const lowerControlUp = (message: ActorUplink): ControlUp | null => {
     // The server of these versions does not ping, so there is nothing to answer.
     case "Pong":
       return null
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 /** With one order for the whole runner, the highest of several checkpoints covers them all. */
@@ -125,9 +123,8 @@ export const liftControlDown = (message: ControlDown): ActorDownlink => {
       const { requestId, data } = message.val
       return { _tag: "KvAnswered", requestId, response: ActorForm.liftKvResponse(renamed(data)) }
     }
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 type LaterResponse = Parameters<typeof ActorForm.liftKvResponse>[0]
@@ -149,9 +146,8 @@ const renamed = (response: EarlierResponse): LaterResponse => {
     case "KvDeleteResponse":
     case "KvDropResponse":
       return response
-    default:
-      return absurd(response)
   }
+  return absurd(response)
 }
 
 const unrenamed = (response: LaterResponse): EarlierResponse => {
@@ -169,9 +165,8 @@ const unrenamed = (response: LaterResponse): EarlierResponse => {
     case "KvDeleteResponse":
     case "KvDropResponse":
       return response
-    default:
-      return absurd(response)
   }
+  return absurd(response)
 }
 
 /** The same the other way; null where these versions have no words. */
@@ -202,9 +197,8 @@ export const lowerControlDown = (
     // These versions answer no ping; the runner pings by itself.
     case "Ping":
       return null
-    default:
-      return absurd(message)
   }
+  return absurd(message)
 }
 
 type LaterCommand = typeof V3.CommandWrapper.Type
@@ -225,9 +219,8 @@ const liftOrder = (inner: LaterCommand["inner"]): Command => {
       }
     case "CommandStopActor":
       return { _tag: "StopActor" }
-    default:
-      return absurd(inner)
   }
+  return absurd(inner)
 }
 
 /** A command in version 3's words. */
@@ -244,9 +237,8 @@ export const lowerCommand = ({ checkpoint, command }: NumberedCommand): LaterCom
     }
     case "StopActor":
       return { index, inner: { tag: "CommandStopActor", val: { actorId, generation } } }
-    default:
-      return absurd(command)
   }
+  return absurd(command)
 }
 
 type EarlierCommand = typeof V1.CommandWrapper.Type

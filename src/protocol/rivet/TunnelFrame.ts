@@ -83,9 +83,8 @@ export const lowerRequest = (frame: WholeRequestFrame, actorId: string): Request
       return { tag: "ToClientWebSocketClose", val: { code: frame.code, reason: someText(frame.reason) } }
     case "Credit":
       return null
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
 
 /** What Rivet says down, as a frame. `actorId` is empty where the kind does not say it. */
@@ -115,9 +114,8 @@ export const liftRequest = (kind: RequestKind): { readonly actorId: string; read
         actorId: "",
         frame: { _tag: "WebSocketClose", code: kind.val.code, reason: kind.val.reason ?? "" }
       }
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 /** What Rivet's runner answers, as a frame. */
@@ -141,9 +139,8 @@ export const liftResponse = (kind: ResponseKind): WholeResponseFrame => {
       const { code, reason, hibernate } = kind.val
       return { _tag: "WebSocketClose", code, reason: reason ?? "", hibernate }
     }
-    default:
-      return absurd(kind)
   }
+  return absurd(kind)
 }
 
 /** An answer as Rivet says it, or null where it has no words: 1xx responses and credit. */
@@ -175,7 +172,6 @@ export const lowerResponse = (frame: WholeResponseFrame): ResponseKind | null =>
     case "Informational":
     case "Credit":
       return null
-    default:
-      return absurd(frame)
   }
+  return absurd(frame)
 }
