@@ -101,6 +101,13 @@ export const nginx = Effect.fnUntraced(function* (appPort: number) {
   return { place: { port, host: "app" }, tunnel: [process] }
 })
 
+/** Two of them in line: as many connections and copies as a tunnel to a local port has, at the least a machine can do them for. */
+export const nginxTwice = Effect.fnUntraced(function* (appPort: number) {
+  const inner = yield* nginx(appPort)
+  const outer = yield* nginx(inner.place.port)
+  return { place: outer.place, tunnel: [...outer.tunnel, ...inner.tunnel] }
+})
+
 /** OpenSSH's remote forwarding: a tunnel that knows nothing of what it carries. */
 export const ssh = Effect.fnUntraced(function* (appPort: number) {
   const server = yield* find("sshd")

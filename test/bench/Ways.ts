@@ -70,6 +70,7 @@ export const ways: ReadonlyArray<Way> = [
   { name: "NATS local port", start: overNats(Processes.startExpose) },
   { name: "NATS in process", start: overNats(embedded) },
   peer("nginx", Peers.nginx),
+  peer("nginx twice", Peers.nginxTwice),
   peer("ssh -R", Peers.ssh),
   peer("localtunnel", () =>
     Effect.fail(new Peers.NotInstalled({ message: "not installed: neither its client nor a server for it is kept up" }))
