@@ -103,6 +103,8 @@ export interface LiveHub {
   /** Controls the actors of its namespace, and takes Rivet's runners in. */
   readonly actors: boolean
   alive: boolean
+  /** Whether another was started in its place already. */
+  replaced: boolean
 }
 
 /** How somebody dials a hub. */
@@ -195,7 +197,8 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     const built = yield* Layer.buildWithScope(hubLayer({ namespace }).pipe(Layer.provide(parts)), own)
     const wires = new Set<FaultySocket.FaultyWire>()
     const hub = Context.get(built, Hub)
-    hubs.push(Object.assign(process, { hub, routes, table, watch, namespace, scope: own, wires, unwatch, actors }))
+    const known = { hub, routes, table, watch, namespace, scope: own, wires, unwatch, actors, replaced: false }
+    hubs.push(Object.assign(process, known))
     world.note(`${watch.label} starts in ${namespace}`)
   })
 
@@ -212,7 +215,10 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
 
   /** As a deployment does: another comes up, and this one leaves once its runners are there. Actors have one process, and wait for it. */
   const replaceHub = Effect.fnUntraced(function* (entry: LiveHub) {
-    if (!entry.actors) yield* startHub(entry.namespace)
+    if (!entry.actors && !entry.replaced) {
+      entry.replaced = true
+      yield* startHub(entry.namespace)
+    }
     world.note(`${entry.watch.label} drains`)
     const replaced = Effect.suspend(() => {
       if (!hubs.includes(entry)) return Effect.void

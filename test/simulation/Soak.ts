@@ -48,6 +48,9 @@ const calmMs = 60_000
 
 const measure = Effect.fnUntraced(function* ({ gateways, hubs, runners }: Cluster, lookout: Lookout, ledger: Ledger) {
   const found: Record<string, number> = {
+    hubs: hubs.length,
+    gateways: gateways.length,
+    runners: runners.length,
     visitors: ledger.open,
     "gateway entries": 0,
     Open: 0,
