@@ -271,10 +271,10 @@ return { write: (w, v) => { ${form.write("v")} }, read: (r) => ${form.read} }`
     this.source.push(
       `function w_${name}(w,v){switch(v[${discriminator}]){${parts
         .map(({ number, tag, step, form }) => `case ${tag}:${writeTag(number)}${this.at(step, form.write("v"))}return;`)
-        .join("")}default:w.fail("Tag")}}`,
+        .join("")}}w.fail("Tag")}`,
       `function r_${name}(r){const at=r.pos;let v;switch(${tag}){${parts
         .map(({ number, step, form }) => `case ${number}:${this.at(step, `v=${form.read};`)}return v;`)
-        .join("")}default:r.pos=at;r.fail("Tag")}}`
+        .join("")}}r.pos=at;r.fail("Tag")}`
     )
     const bytesMin = 1 + Math.min(...parts.map(({ form }) => form.bytesMin))
     const layout = `union(${parts.map(({ number, tag, form }) => `${number}=${tag}:${form.layout}`)})`
