@@ -103,8 +103,8 @@ export interface LiveHub {
   /** Controls the actors of its namespace, and takes Rivet's runners in. */
   readonly actors: boolean
   alive: boolean
-  /** Whether another was started in its place already. */
-  replaced: boolean
+  /** Whether another was started in its place: no more than one ever is. */
+  hasSuccessor: boolean
 }
 
 /** How somebody dials a hub. */
@@ -197,7 +197,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     const built = yield* Layer.buildWithScope(hubLayer({ namespace }).pipe(Layer.provide(parts)), own)
     const wires = new Set<FaultySocket.FaultyWire>()
     const hub = Context.get(built, Hub)
-    const known = { hub, routes, table, watch, namespace, scope: own, wires, unwatch, actors, replaced: false }
+    const known = { hub, routes, table, watch, namespace, scope: own, wires, unwatch, actors, hasSuccessor: false }
     hubs.push(Object.assign(process, known))
     world.note(`${watch.label} starts in ${namespace}`)
   })
@@ -213,16 +213,21 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     yield* Effect.forkIn(Effect.andThen(Scope.close(entry.scope, Exit.void), Effect.sync(entry.unwatch)), scope)
   })
 
+  /** Starts another in its place, unless one was. */
+  const succeedHub = (entry: LiveHub) =>
+    Effect.suspend(() => {
+      if (entry.hasSuccessor) return Effect.void
+      entry.hasSuccessor = true
+      return startHub(entry.namespace, entry.actors)
+    })
+
   /** As a deployment does: another comes up, and this one leaves once its runners are there. Actors have one process, and wait for it. */
   const replaceHub = Effect.fnUntraced(function* (entry: LiveHub) {
-    if (!entry.actors && !entry.replaced) {
-      entry.replaced = true
-      yield* startHub(entry.namespace)
-    }
+    if (!entry.actors) yield* succeedHub(entry)
     world.note(`${entry.watch.label} drains`)
     const replaced = Effect.suspend(() => {
       if (!hubs.includes(entry)) return Effect.void
-      return Effect.andThen(crashHub(entry), entry.actors ? startHub(entry.namespace, true) : Effect.void)
+      return Effect.andThen(crashHub(entry), succeedHub(entry))
     })
     const drained = Effect.timeoutOption(entry.hub.drain, limits.drainMs)
     yield* Effect.forkIn(Effect.andThen(drained, replaced), scope)
@@ -342,6 +347,7 @@ export const makeCluster = Effect.fnUntraced(function* (plan: Plan, lookout: Loo
     startHub,
     crashHub,
     replaceHub,
+    succeedHub,
     startRunner,
     stopRunner,
     startGateway,

@@ -107,7 +107,7 @@ export const mishap = Effect.fnUntraced(function* (
   if (hub !== undefined && random.below(3) === 0) {
     yield* cluster.crashHub(hub)
     yield* Effect.sleep(random.below(3_000))
-    if (!hub.replaced) yield* cluster.startHub(hub.namespace, hub.actors)
+    yield* cluster.succeedHub(hub)
   }
   if (random.below(4) === 0) {
     const gateway = gateways[random.below(gateways.length)] as LiveGateway
